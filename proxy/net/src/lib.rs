@@ -8,5 +8,6 @@
 pub mod buffers;
 pub mod drive;
 pub mod exec;
+pub mod http;
 pub mod sock;
 pub mod tls;

@@ -53,6 +53,8 @@ pub struct Sock {
     waiting: bool,
     /// The first error of the write half; all later writes meet it.
     broken: Option<ErrorKind>,
+    /// Reads fail too.
+    poisoned: bool,
 }
 
 impl Sock {
@@ -77,6 +79,7 @@ impl Sock {
             finished: false,
             waiting: false,
             broken: None,
+            poisoned: false,
         }
     }
 
@@ -177,6 +180,21 @@ impl Sock {
         self.left.push_front(bytes);
     }
 
+    /// Puts bytes of our own among those gathered: only where no message is half written.
+    pub fn inject(&mut self, bytes: &[u8]) {
+        if self.broken.is_none() && !self.finished {
+            self.gathered.push(bytes);
+            self.written += bytes.len() as u64;
+        }
+    }
+
+    /// Breaks the stream: every later read and write fails. For a peer that abuses its protocol.
+    pub fn poison(&mut self) {
+        self.broken.get_or_insert(ErrorKind::ConnectionAborted);
+        self.gathered.clear();
+        self.poisoned = true;
+    }
+
     /// Ready when a read would find bytes, an end or an error; reads nothing.
     ///
     /// A readable socket may hold TLS records without plaintext (a session ticket): then the read that
@@ -190,6 +208,9 @@ impl Sock {
 
     /// Reads into tokio's buffer; nothing put means the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if self.poisoned {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         if self.left.is_empty()
             && room.remaining() > 0
             && let Wire::Tcp(tcp) = &mut self.wire

@@ -209,6 +209,8 @@ impl<B: HttpBody + 'static> Drop for Http1Task<B> {
 pub struct Http2Link<B> {
     sender: http2::SendRequest<B>,
     active: Rc<Cell<usize>>,
+    /// Streams that the upstream allows at once.
+    allowed: Rc<Cell<usize>>,
     retired: Rc<Cell<bool>>,
 }
 
@@ -217,6 +219,7 @@ impl<B> Clone for Http2Link<B> {
         Self {
             sender: self.sender.clone(),
             active: self.active.clone(),
+            allowed: self.allowed.clone(),
             retired: self.retired.clone(),
         }
     }
@@ -272,8 +275,9 @@ where
             .max_send_buf_size(limits.send_buffer)
             .handshake(io)
             .await?;
-        spawn(conn);
-        Ok(Self { sender, active: Rc::new(Cell::new(0)), retired: Rc::new(Cell::new(false)) })
+        let allowed = Rc::new(Cell::new(ASSUMED_STREAMS));
+        spawn(Http2Task { conn, allowed: allowed.clone() });
+        Ok(Self { sender, active: Rc::default(), allowed, retired: Rc::default() })
     }
 
     /// Whether the link will never take a request again.
@@ -293,7 +297,7 @@ where
 
     /// Whether the upstream's stream limit leaves room for one more request.
     pub fn has_room(&self) -> bool {
-        self.active.get() < self.sender.current_max_send_streams().min(10_000)
+        self.active.get() < self.allowed.get()
     }
 
     /// Counts a request for as long as the guard lives.
@@ -315,6 +319,35 @@ where
     ) -> impl Future<Output = Result<Response<Incoming>, Failed<B>>> + use<B> {
         let sent = self.sender.try_send_request(request);
         async move { sent.await.map_err(Failed::from) }
+    }
+}
+
+/// Streams assumed before the upstream's SETTINGS came. Source: RFC 9113 §6.5.2 advises at least 100.
+const ASSUMED_STREAMS: usize = 100;
+
+/// The dispatching half of an HTTP/2 connection; after each poll it notes how many streams the
+/// upstream allows.
+struct Http2Task<B>
+where
+    B: HttpBody + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    conn: http2::Connection<Io, B, LocalExec>,
+    allowed: Rc<Cell<usize>>,
+}
+
+impl<B> Future for Http2Task<B>
+where
+    B: HttpBody + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = Pin::new(&mut self.conn).poll(cx);
+        self.allowed.set(self.conn.current_max_send_streams());
+        ended.map(drop)
     }
 }
 

@@ -30,6 +30,15 @@ impl Io {
         Rc::try_unwrap(self.0).map(RefCell::into_inner).map_err(Self)
     }
 
+    /// Sends what was gathered, as far as the kernel takes it. An error stays in the stream: its owner
+    /// meets it at the next write.
+    pub fn poll_sent(&self, cx: &mut Context<'_>) {
+        let mut sock = self.0.borrow_mut();
+        if !sock.is_clean() {
+            let _ = sock.poll_flush_now(cx);
+        }
+    }
+
     /// Ready when a read would find bytes, an end or an error.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.borrow_mut().poll_readable(cx)

@@ -28,15 +28,31 @@ pub trait Tally {
     fn frame(&self, bytes: usize);
     /// The body finished; called exactly once.
     fn finish(&self, how: Finish);
-    /// Whether the body may flow yet (`Expect: 100-continue` holds it back).
-    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Whether the body may flow yet (`Expect: 100-continue` holds it back) or not any more (a deadline).
+    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         let _ = cx;
-        Poll::Ready(())
+        Poll::Ready(Ok(()))
     }
     /// Called with trailers before they pass on.
     fn trailers(&self, trailers: &mut http::HeaderMap) {
         let _ = trailers;
     }
+}
+
+/// The exchange was cut off by its deadline while a body flowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the exchange took longer than its deadline")]
+pub struct Cut;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Its source broke.
+    #[error(transparent)]
+    Source(#[from] hyper::Error),
+    /// Its deadline passed.
+    #[error(transparent)]
+    Cut(#[from] Cut),
 }
 
 /// A body: none, a few bytes of our own, or a stream that passes through.
@@ -85,12 +101,12 @@ impl<T: Tally> Drop for Stream<T> {
 
 impl<T: Tally + Unpin> HttpBody for Body<T> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
@@ -117,9 +133,12 @@ impl<T: Tally + Unpin> HttpBody for Body<T> {
 }
 
 impl<T: Tally> Stream<T> {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(tally) = &self.tally {
-            ready!(tally.poll_open(cx));
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(tally) = &self.tally
+            && let Err(cut) = ready!(tally.poll_open(cx))
+        {
+            self.settle(Finish::Broken);
+            return Poll::Ready(Some(Err(cut.into())));
         }
         let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &mut frame {
@@ -137,6 +156,6 @@ impl<T: Tally> Stream<T> {
                 }
             }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
     }
 }

@@ -15,7 +15,7 @@ pub mod live;
 pub mod pool;
 pub mod serve;
 
-pub use body::{Body, Finish, Tally};
+pub use body::{Body, Broken, Cut, Finish, Tally};
 pub use client::{Failed, Http1Link, Http2Link, Upgrade};
 pub use live::{Ask, Conn, Live, LiveLimits};
 pub use pool::{Busy, Lease, Pool, PoolLimits};

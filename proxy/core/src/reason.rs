@@ -3,7 +3,7 @@
 //! The rooms refuse and fail with these; `record` writes their names into logs and metrics, the relay
 //! turns them into an HTTP status, a gRPC code or a reset.
 //!
-//! Invariant: closed. Each question about a reason is answered by one exhaustive table, so a new
+//! Invariant: closed. Each question about a reason is answered by one exhaustive match, so a new
 //! reason does not compile before all answers are given.
 
 use http::StatusCode;

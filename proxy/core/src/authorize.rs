@@ -71,6 +71,8 @@ pub struct RuleName {
     pub policy: Name,
     /// The rule's name, or its index.
     pub rule: Arc<str>,
+    /// Both, as logs name them: `<namespace>/<name>#<rule>`.
+    pub full: Name,
 }
 
 impl std::ops::Deref for RuleRef {
@@ -204,7 +206,11 @@ impl Rule {
     fn compile(policy: &Name, at: usize, spec: &spec::AuthorizationRule) -> Result<Self, Invalid> {
         let rule = if spec.name.is_empty() { at.to_string().into() } else { spec.name.clone() };
         Ok(Self {
-            name: RuleRef(Arc::new(RuleName { policy: policy.clone(), rule })),
+            name: RuleRef(Arc::new(RuleName {
+                full: Name::from(format!("{policy}#{rule}").as_str()),
+                policy: policy.clone(),
+                rule,
+            })),
             from: spec.from.iter().map(Source::compile).collect::<Result<_, _>>()?,
             to: spec.to.iter().map(Operation::compile).collect::<Result<_, _>>()?,
         })

@@ -23,6 +23,14 @@ use crate::moment::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointId(pub u32);
 
+impl EndpointId {
+    /// The place itself: a small number, used again once the endpoint that had it is gone.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+    }
+}
+
 /// The balancer's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {

@@ -13,7 +13,8 @@ use weft_proxy_core::spec::{MutualTls, Protocol};
 use weft_proxy_core::{Head, Inbound, Name, Reason};
 
 use crate::exchange::Exchange;
-use crate::metrics::backend::{PolicyVerdict, RuleLabels};
+use crate::metrics::backend::PolicyVerdict;
+use crate::reply::is_grpc;
 use crate::seat::Seat;
 use crate::worker::Worker;
 
@@ -26,7 +27,9 @@ pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Re
     }
     let verdict = inbound.authorize_request(&seat.peer, port, head);
     count(&seat.worker, &verdict, false);
+    let edge = seat.inbound_edge(is_grpc(head.headers));
     exchange.note(|record| {
+        record.edge(&edge);
         if let Some(policy) = deciding(&verdict) {
             record.policy(&policy);
         }
@@ -85,9 +88,5 @@ fn count(worker: &Worker, verdict: &Verdict, shadow: bool) {
         (Verdict::Denied { .. }, true) => PolicyVerdict::ShadowDeny,
     };
     let Some(rule) = rule_of(verdict) else { return };
-    worker.rule_meter(rule, said, || RuleLabels {
-        policy: rule.policy.clone(),
-        rule: Name::from(&*rule.rule),
-        verdict: said,
-    });
+    worker.decided(rule, said);
 }

@@ -9,5 +9,7 @@ pub mod buffers;
 pub mod drive;
 pub mod exec;
 pub mod http;
+pub mod relay;
 pub mod sock;
+pub mod sweep;
 pub mod tls;

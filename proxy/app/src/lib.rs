@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The sidecar.
+
+pub mod settings;
+
+#[cfg(test)]
+mod testing;

@@ -93,10 +93,12 @@ impl Adopter {
             self.upsert(wire, &mut before, &mut refused);
         }
         reconcile::reconcile(&mut self.resources, &mut before, &mut refused);
-        let changed: Vec<&Key> = before.iter().filter(|(key, old)| self.differs(key, old.as_ref())).map(|(key, _)| key).collect();
+        let changed: Vec<&Key> =
+            before.iter().filter(|(key, old)| self.differs(key, old.as_ref())).map(|(key, _)| key).collect();
         let own_trust = Key::new(Kind::Trust, self.trust_domain.as_str());
         let trust = if changed.contains(&&own_trust) { self.trust().cloned() } else { None };
-        let snapshot = changed.iter().any(|key| key.kind != Kind::Trust).then(|| self.build(&changed, &mut refused));
+        let snapshot =
+            changed.iter().any(|key| key.kind != Kind::Trust).then(|| self.build(&changed, &mut refused));
         if let Some(snapshot) = &snapshot {
             self.snapshot = Arc::clone(snapshot);
         }
@@ -144,7 +146,8 @@ impl Adopter {
         // A kind not known here is not held either.
         let Some(key) = Key::of(wire) else { return };
         if key.kind == Kind::Trust && key.name == self.trust_domain {
-            let reason = "without its trust bundle a sidecar could trust nobody; it keeps the last one".to_owned();
+            let reason =
+                "without its trust bundle a sidecar could trust nobody; it keeps the last one".to_owned();
             refused.push(Refused { key: wire.clone(), version: Bytes::new(), reason });
             return;
         }
@@ -155,7 +158,8 @@ impl Adopter {
 
     fn upsert(&mut self, wire: v1::Resource, before: &mut Before, refused: &mut Vec<Refused>) {
         let wire_key = wire.key.clone().unwrap_or_default();
-        let refuse = |reason: String| Refused { key: wire_key.clone(), version: wire.version.clone(), reason };
+        let refuse =
+            |reason: String| Refused { key: wire_key.clone(), version: wire.version.clone(), reason };
         let Some(key) = Key::of(&wire_key) else {
             let kind = wire_key.r#type;
             let reason = format!("kind {kind} is not known to sidecar {}", env!("CARGO_PKG_VERSION"));

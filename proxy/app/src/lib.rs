@@ -1,5 +1,7 @@
 //! The sidecar.
 
+pub mod adopt;
+pub mod backoff;
 pub mod settings;
 
 #[cfg(test)]

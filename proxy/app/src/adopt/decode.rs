@@ -80,7 +80,9 @@ fn check_name(key: &Key, decoded: &Decoded) -> Read<()> {
         Decoded::Backend(backend) => format!("{}:{}", backend.service, backend.port),
         Decoded::Authorization(policy) => format!("{}/{}", policy.origin.namespace, policy.origin.name),
         // The body of an address does not repeat it; the name itself must be one.
-        Decoded::Address(_) => return key.name.parse::<SocketAddr>().map(drop).map_err(|_| not_socket("name", &key.name)),
+        Decoded::Address(_) => {
+            return key.name.parse::<SocketAddr>().map(drop).map_err(|_| not_socket("name", &key.name));
+        }
     };
     if own == key.name {
         Ok(())

@@ -29,10 +29,9 @@ pub(super) fn backend(wire: v1::Backend) -> Read<spec::Backend> {
 
 fn traffic(wire: v1::TrafficPolicy) -> Read<spec::TrafficPolicy> {
     let origin = wire.origin.map(|wire| origin(Some(wire))).transpose()?;
-    let retry_budget = wire.retry_budget.map(|wire| spec::RetryBudget {
-        percent: wire.percent,
-        min_per_second: wire.min_per_second,
-    });
+    let retry_budget = wire
+        .retry_budget
+        .map(|wire| spec::RetryBudget { percent: wire.percent, min_per_second: wire.min_per_second });
     let fallback = match wire.fallback.as_str() {
         "" => None,
         name => Some(service_port("fallback", name)?),

@@ -89,7 +89,9 @@ pub(super) fn place(snapshot: &mut Snapshot, key: &Key, now: Option<&Compiled>) 
     match (key.kind, now) {
         (_, Some(Compiled::Mesh(mesh))) => snapshot.mesh = Arc::clone(mesh),
         (Kind::Mesh, _) => snapshot.mesh = Arc::default(),
-        (_, Some(Compiled::Outbound(outbound))) => drop(snapshot.outbounds.insert(name(), Arc::clone(outbound))),
+        (_, Some(Compiled::Outbound(outbound))) => {
+            drop(snapshot.outbounds.insert(name(), Arc::clone(outbound)))
+        }
         (Kind::Outbound, _) => drop(snapshot.outbounds.remove(key.name.as_str())),
         (_, Some(Compiled::Backend(backend))) => drop(snapshot.backends.insert(name(), Arc::clone(backend))),
         (Kind::Backend, _) => drop(snapshot.backends.remove(key.name.as_str())),

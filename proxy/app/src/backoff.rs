@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// The next wait: anything up to a ceiling that doubles.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let wait = self.up_to(self.ceiling);
         self.ceiling = self.ceiling.saturating_mul(2).min(LONGEST);
         wait
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn waits_grow_to_ten_seconds_and_use_the_whole_range() {
         let mut backoff = Backoff::new(7);
-        let waits: Vec<Duration> = (0..1000).map(|_| backoff.next()).collect();
+        let waits: Vec<Duration> = (0..1000).map(|_| backoff.wait()).collect();
         assert!(waits[0] <= FIRST);
         assert!(waits.iter().all(|wait| *wait <= LONGEST));
         let late = &waits[10..];
@@ -72,8 +72,10 @@ mod tests {
     #[test]
     fn a_success_starts_over() {
         let mut backoff = Backoff::new(7);
-        (0..20).for_each(|_| drop(backoff.next()));
+        for _ in 0..20 {
+            backoff.wait();
+        }
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.wait() <= FIRST);
     }
 }

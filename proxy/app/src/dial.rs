@@ -31,6 +31,8 @@ use crate::settings::{ControlPlane, Settings};
 
 mod verify;
 
+pub(crate) use verify::{identity_of, verify_chain};
+
 /// Deadline of resolving and connecting. Source: the TrafficPolicy default, 5 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Deadline of the TLS handshake. Source: as for downstreams, 10 s.
@@ -135,7 +137,9 @@ impl Dial {
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match proof {
             Proof::Nothing => builder.with_no_client_auth(),
-            Proof::Certificate => builder.with_client_cert_resolver(Arc::new(Shown(self.credentials.clone()))),
+            Proof::Certificate => {
+                builder.with_client_cert_resolver(Arc::new(Shown(self.credentials.clone())))
+            }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
@@ -219,5 +223,5 @@ fn as_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> 
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }

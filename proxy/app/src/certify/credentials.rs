@@ -36,11 +36,7 @@ pub struct Credentials {
 
 impl Default for Credentials {
     fn default() -> Self {
-        Self {
-            leaf: ArcSwapOption::empty(),
-            trust: ArcSwapOption::empty(),
-            changes: watch::Sender::new(0),
-        }
+        Self { leaf: ArcSwapOption::empty(), trust: ArcSwapOption::empty(), changes: watch::Sender::new(0) }
     }
 }
 

@@ -4,7 +4,9 @@
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -91,9 +93,9 @@ fn not_the_one(expected: &SpiffeId, found: &str) -> Error {
     let problem = format!(
         "the control plane is not {expected}: {found}; check --control-plane and --control-plane-identity"
     );
-    Error::InvalidCertificate(CertificateError::Other(rustls::OtherError(std::sync::Arc::new(
-        NotTheOne(problem),
-    ))))
+    Error::InvalidCertificate(CertificateError::Other(rustls::OtherError(std::sync::Arc::new(NotTheOne(
+        problem,
+    )))))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,15 @@
 //! The sidecar.
 
 pub mod access_log;
+pub mod adopt;
+pub mod backoff;
+pub mod certify;
+pub mod dial;
 pub mod metrics;
 pub mod record;
+pub mod settings;
+pub mod snapshots;
 pub mod trace;
+
+#[cfg(test)]
+mod testing;

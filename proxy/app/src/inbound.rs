@@ -64,14 +64,15 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
             record.reason(reason);
             record.close(Ending::Failed(reason), worker.now());
         }
-        Ok(Session::Proven { sock, identity, hop }) => {
-            let peer = here.peer(Some(identity));
-            match carries_http(hop) {
+        Ok(Session::Proven { sock, peer }) => {
+            let hop = carries_http(peer.hop);
+            let peer = here.peer(Some(peer.identity));
+            match hop {
                 Some(http2) => http(&worker, sock, record, here, peer, http2).await,
                 None => bytes(&worker, &inbound, sock, record, here, peer).await,
             }
         }
-        Ok(Session::Plain { mut sock, .. }) => {
+        Ok(Session::Plain { mut sock }) => {
             let peer = here.peer(None);
             match detect::find(&worker, Direction::Inbound, declared, &mut sock).await {
                 Spoken::Http1 => http(&worker, sock, record, here, peer, false).await,

@@ -1,4 +1,9 @@
-//! The sidecar.
+//! The sidecar: two spines that read like the walk, the rooms they call, and what stands beside them.
+//!
+//! Data threads run the spines; one more thread runs the chores (control stream, certificates, admin,
+//! export). See ARCHITECTURE.md for both walks.
+//!
+//! Invariant: data threads share immutable snapshots and atomic counters, nothing else.
 
 pub mod access_log;
 pub mod adopt;
@@ -10,6 +15,20 @@ pub mod record;
 pub mod settings;
 pub mod snapshots;
 pub mod trace;
+
+mod convert;
+mod edges;
+mod exchange;
+mod inbound;
+mod outbound;
+mod plane;
+mod reply;
+mod rooms;
+mod seat;
+mod spare;
+mod stream;
+mod upstream;
+mod worker;
 
 #[cfg(test)]
 mod testing;

@@ -43,7 +43,7 @@ pub(crate) struct DataLimits {
 
 /// What all data threads share.
 pub(crate) struct Plane {
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) identity: Arc<TlsIdentity>,
     pub(crate) lookup: Lookup,
     pub(crate) telemetry: Telemetry,
@@ -57,7 +57,7 @@ pub(crate) struct Plane {
 impl Plane {
     /// The newest snapshot.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.newest()
+        self.snapshots.current()
     }
 
     /// Its generation; one atomic load.

@@ -18,6 +18,7 @@ use weft_proxy_core::{
 };
 use weft_proxy_net::http::{Live, Pool, PoolLimits};
 use weft_proxy_net::sweep::Sweep;
+use weft_proxy_net::tls::Dialer;
 
 use crate::metrics::backend::{PolicyVerdict, RuleLabels, RuleMeter};
 use crate::metrics::edge::{Edge, Kept};
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) ledger: Ledger,
     /// Deadlines and cuts of relayed connections.
     pub(crate) sweep: Sweep,
+    /// Reaches other sidecars.
+    pub(crate) dialer: Dialer,
     /// Connections, counted.
     pub(crate) places: Places,
     edges: RefCell<Kept<Edge>>,
@@ -83,6 +86,7 @@ impl Worker {
             live: Live::default(),
             ledger: Ledger::new(&plane.telemetry, number),
             sweep: Sweep::new(),
+            dialer: Dialer::new(plane.identity.clone()),
             places: Places::default(),
             edges: RefCell::default(),
             rules: RefCell::default(),

@@ -8,6 +8,7 @@
 //! Invariant: nobody waits for seconds to learn that a server speaks first.
 //! Invariant: what was looked at is still unread.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use weft_proxy_core::spec::Protocol;
@@ -74,6 +75,17 @@ pub(crate) async fn find(worker: &Worker, direction: Direction, declared: Protoc
         Detection::Opaque | Detection::More if known => Spoken::Http1,
         Detection::Opaque | Detection::More => Spoken::Bytes,
     }
+}
+
+/// Waits until either side has bytes (or has ended); gives whether it is the client.
+pub(crate) async fn first_speaker(client: &mut Sock, server: &mut Sock) -> bool {
+    std::future::poll_fn(|cx| {
+        if client.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        server.poll_readable(cx).map(|()| false)
+    })
+    .await
 }
 
 /// Reads on while the bytes at hand could still become one thing or another.

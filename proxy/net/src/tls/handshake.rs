@@ -62,6 +62,22 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// Whether a certificate was not acceptable.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        match self {
+            Self::Tls(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+            | Self::Peer(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the peer proved another identity than the expected one.
+    #[must_use]
+    pub fn is_wrong_identity(&self) -> bool {
+        self.reason() == "wrong_identity"
+    }
+
     /// One word for a metric's label.
     #[must_use]
     pub fn reason(&self) -> &'static str {

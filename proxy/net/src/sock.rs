@@ -273,6 +273,23 @@ impl Sock {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads from the network although bytes are unread, and puts the new ones behind those; a look ahead.
+    pub(crate) fn poll_read_behind(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let mut held = std::mem::take(&mut self.left);
+        let (read, before) = (self.read, room.filled().len());
+        let result = self.poll_read(cx, room);
+        self.read = read;
+        held.push(room.filled().get(before..).unwrap_or_default());
+        // What TLS decrypted beyond `room` comes last.
+        held.push(self.left.as_slice());
+        self.left = held;
+        result
+    }
+
     /// Takes bytes into the gather buffer; sends first when it is full.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         self.writable()?;

@@ -15,27 +15,26 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
-use weft_proxy_core::outbound::Decision;
 use weft_proxy_core::retry::{Failure, may_retry};
 use weft_proxy_core::spec::{Protocol, UnknownDestination};
 use weft_proxy_core::{Head, Peer, Reason, Target as Meaning, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 
-use crate::edges::Way;
 use crate::exchange::{Exchange, RequestBody, RequestTally, ResponseBody};
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::connection::ConnectionRecord;
 use crate::reply::{Own, is_grpc};
 use crate::rooms::accept::{Accepted, Door};
 use crate::rooms::balance::{Choice, balance};
-use crate::rooms::connect::{self, Link, Target};
+use crate::rooms::connect::{self, Target};
 use crate::rooms::detect::{self, Spoken};
 use crate::rooms::relay::{self, Miss};
+use crate::rooms::route::{Routed, route};
 use crate::seat::{Asked, Destination, Seat, Seating};
-use crate::upstream::{Picked, Upstream};
+use crate::upstream::Picked;
 use crate::worker::Worker;
-use crate::{convert, spare, stream};
+use crate::{spare, stream};
 
 /// One connection of the application.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
@@ -126,12 +125,6 @@ pub(crate) async fn request(
     })
 }
 
-/// What the route room decided: where to, and what to do with head and answer.
-struct Routed {
-    way: Option<Way>,
-    upstream: Rc<Upstream>,
-}
-
 async fn walk(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
@@ -152,35 +145,6 @@ async fn walk(
         service.outbound.apply_response(*plan, response.headers_mut());
     }
     Ok(response)
-}
-
-/// Room 5, **route**: head and snapshot in, a way or an answer of our own out.
-fn route(seat: &Seat, exchange: &Exchange, parts: &mut http::request::Parts) -> Result<Routed, Own> {
-    let name = match &seat.destination {
-        Destination::Direct(endpoint) => {
-            return Ok(Routed { way: None, upstream: seat.worker.direct(endpoint) });
-        }
-        Destination::Service(name) => name,
-        Destination::Application { .. } | Destination::Unknown(_) => {
-            return Err(Own::from(Reason::UnknownDestination));
-        }
-    };
-    let service = seat.worker.service(name).ok_or(Reason::ConfigTimeout)?;
-    let head = Head::of(&parts.method, &parts.uri, &parts.headers);
-    let plan = match service.outbound.route(&head, &mut service.turns.borrow_mut()) {
-        Decision::Forward(plan) => plan,
-        Decision::Reply(reply) => {
-            let (rule, none) = (service.rule_name(reply.rule), service.name.clone());
-            exchange.note(|record| record.plan(&rule, &none));
-            return Err(Own::from(reply));
-        }
-    };
-    service.outbound.apply_request(plan, &mut parts.uri, &mut parts.headers)?;
-    let upstream = service.upstreams.get(usize::from(plan.backend)).cloned().ok_or(Reason::InvalidBackend)?;
-    upstream.enter(seat.worker.now());
-    let rule = service.rule_name(plan.rule);
-    exchange.note(|record| record.plan(&rule, &upstream.name));
-    Ok(Routed { way: Some((service, plan)), upstream })
 }
 
 /// All attempts, within the rule's deadline for the whole exchange.

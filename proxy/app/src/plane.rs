@@ -37,6 +37,8 @@ pub(crate) struct DataLimits {
     pub(crate) application_connections: u32,
     /// Requests that wait for one.
     pub(crate) application_pending: u32,
+    /// Firewall mark of our own connections, where redirection goes by mark.
+    pub(crate) mark: Option<u32>,
     /// Unused connections to the application.
     pub(crate) application_idle: Duration,
 }

@@ -70,9 +70,9 @@ pub(crate) struct Service {
 
 impl Service {
     /// A rule, as logs name it.
-    pub(crate) fn rule_name(&self, rule: Option<u16>) -> Name {
+    pub(crate) fn rule_name(&self, rule: Option<u16>) -> &Name {
         let at = rule.map_or(self.rules.len().saturating_sub(1), usize::from);
-        self.rules.get(at).cloned().unwrap_or_else(|| self.name.clone())
+        self.rules.get(at).unwrap_or(&self.name)
     }
 }
 

@@ -206,35 +206,6 @@ impl Sock {
         self.stream().poll_read_ready(cx).map(|_| ())
     }
 
-    /// Reads once more from a connection in the clear and keeps what came unread, for a look at first
-    /// bytes; 0 is the end.
-    ///
-    /// # Errors
-    /// When the connection failed, or is no connection in the clear.
-    pub fn poll_preload(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
-        let Wire::Tcp(tcp) = &mut self.wire else {
-            return Poll::Ready(Err(ErrorKind::Unsupported.into()));
-        };
-        let left = &mut self.left;
-        with_scratch(Area::Plain, |area| {
-            let mut buf = ReadBuf::new(area);
-            ready!(tokio::io::AsyncRead::poll_read(Pin::new(tcp), cx, &mut buf))?;
-            left.push(buf.filled());
-            Poll::Ready(Ok(buf.filled().len()))
-        })
-    }
-
-    /// [`Sock::poll_preload`], waited for.
-    ///
-    /// # Errors
-    /// As [`Sock::poll_preload`].
-    ///
-    /// # Cancel safety
-    /// Nothing that was read is lost when dropped.
-    pub async fn preload(&mut self) -> Result<usize> {
-        std::future::poll_fn(|cx| self.poll_preload(cx)).await
-    }
-
     /// Reads into tokio's buffer; nothing put means the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if self.left.is_empty()

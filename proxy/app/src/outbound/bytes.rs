@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::Method;
 use weft_proxy_core::retry::{Failure, may_retry};
 use weft_proxy_core::{Detection, Reason};
+use weft_proxy_net::peek::{Side, first_speaker};
 use weft_proxy_net::sock::Sock;
 
 use super::{Here, http};
@@ -39,7 +40,7 @@ pub(super) async fn relay(
     };
     if silent {
         let guesses = |guess| worker.ledger.metrics().plain().guesses(Direction::Outbound, guess).up();
-        let client_spoke = detect::first_speaker(&mut sock, &mut upstream).await;
+        let client_spoke = first_speaker(&mut sock, &mut upstream).await == Side::First;
         guesses(if client_spoke { Guess::Silent } else { Guess::ServerFirst });
         if client_spoke && detect::first_bytes(&mut sock, worker.plane.limits.detect).await {
             match detect::settle(worker, &mut sock).await {

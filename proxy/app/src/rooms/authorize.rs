@@ -6,8 +6,6 @@
 //! Invariant: without configuration nothing passes; a policy that has not arrived denies.
 //! Invariant: what a shadow policy would have refused is counted, and passes.
 
-use std::sync::Arc;
-
 use weft_proxy_core::authorize::{Denial, RuleRef, Verdict};
 use weft_proxy_core::spec::{MutualTls, Protocol};
 use weft_proxy_core::{Head, Inbound, Name, Reason};
@@ -43,7 +41,7 @@ pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Re
 /// Judges one connection: mTLS where it is demanded, and policies for bytes of any kind.
 pub(crate) fn authorize_bytes(
     worker: &Worker,
-    inbound: &Arc<Inbound>,
+    inbound: &Inbound,
     peer: &weft_proxy_core::Peer,
     port: u16,
 ) -> Result<Option<Name>, (Reason, Option<Name>)> {
@@ -76,7 +74,7 @@ fn rule_of(verdict: &Verdict) -> Option<&RuleRef> {
 fn deciding(verdict: &Verdict) -> Option<Name> {
     match verdict {
         Verdict::Denied { by: Denial::PolicyMissing(name) } => Some(name.clone()),
-        _ => rule_of(verdict).map(|rule| rule.full().clone()),
+        _ => rule_of(verdict).map(|rule| rule.full.clone()),
     }
 }
 

@@ -82,7 +82,7 @@ fn busy(busy: Busy<Reason>) -> Reason {
 
 async fn dial(worker: &Worker, target: Target<'_>, hop: Hop) -> Result<Sock, Reason> {
     let dialing = async {
-        let tcp = listen::connect(target.address).await.map_err(|error| connect_reason(&error))?;
+        let tcp = listen::connect(target.address, target.timeout, worker.plane.limits.mark).await.map_err(|error| connect_reason(&error))?;
         match target.identity {
             None => Ok(Sock::tcp(tcp)),
             Some(identity) => secure(worker, tcp, target.address, identity, hop).await,

@@ -6,7 +6,7 @@
 //! lengths, then regular expressions by theirs, then matches on a method or headers alone.
 //!
 //! Source: Gateway API, HTTPRouteRule.matches and GRPCRouteRule.matches; the place of regular
-//! expressions is left to implementations: between exact and prefix, as Envoy Gateway and Cilium.
+//! expressions is left to implementations: between exact and prefix, as Envoy Gateway has it.
 //!
 //! Invariant: the first entry that holds, in the order of precedence, wins; nothing depends on the
 //! order of a hash map.

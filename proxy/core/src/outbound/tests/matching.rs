@@ -2,7 +2,9 @@
 
 use super::*;
 
-fn check(outbound: &Outbound, rows: &[(&str, &[(&str, &str)], &str)]) {
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+fn check(outbound: &Outbound, rows: &[(&str, Fields<'_>, &str)]) {
     for (line, fields, expected) in rows {
         assert_eq!(goes(outbound, line, fields), *expected, "{line} {fields:?}");
     }
@@ -133,8 +135,8 @@ fn the_order_of_precedence_is_the_standards() {
         rule("exact", vec![exact("/a/b/rex")]),
         rule("exact-method", vec![exact("/a/b/rex").method(Method::PUT)]),
     ]);
-    let h: &[(&str, &str)] = &[("h", "1")];
-    let hi: &[(&str, &str)] = &[("h", "1"), ("i", "1")];
+    let h: Fields<'_> = &[("h", "1")];
+    let hi: Fields<'_> = &[("h", "1"), ("i", "1")];
     check(
         &outbound,
         &[
@@ -255,7 +257,7 @@ fn grpc_calls_match_by_service_then_method_then_headers() {
         rule("regex", vec![grpc("shop\\..*", "Find|List", true)]),
     ];
     let outbound = Outbound::compile(&spec_of(RouteKind::Grpc, vec![route("g", rules)])).unwrap();
-    let gold: &[(&str, &str)] = &[("tier", "gold")];
+    let gold: Fields<'_> = &[("tier", "gold")];
     check(
         &outbound,
         &[

@@ -113,13 +113,17 @@ impl Balancer {
     /// A pick is followed by [`Self::started`] or forgotten.
     pub fn pick(&mut self, now: Moment, chance: &mut Chance, exclude: Option<EndpointId>) -> Pick {
         let excluded = exclude.and_then(|id| self.slot_of(id));
-        if now >= self.next_probe
+        // A retry has failed once: it probes only when nobody else is left to take it.
+        if exclude.is_none()
             && let Some(slot) = self.due_probe(now, excluded)
         {
             return Pick::Endpoint { id: self.id(slot), probe: true };
         }
-        match self.choose(now, chance, excluded) {
-            Some(slot) => Pick::Endpoint { id: self.id(slot), probe: false },
+        if let Some(slot) = self.choose(now, chance, excluded) {
+            return Pick::Endpoint { id: self.id(slot), probe: false };
+        }
+        match self.due_probe(now, excluded) {
+            Some(slot) => Pick::Endpoint { id: self.id(slot), probe: true },
             None if self.ready.is_empty() && !self.ejected.is_empty() => Pick::CircuitOpen,
             None => Pick::NoneReady,
         }
@@ -243,6 +247,9 @@ impl Balancer {
     }
 
     fn due_probe(&mut self, now: Moment, excluded: Option<u32>) -> Option<u32> {
+        if now < self.next_probe {
+            return None;
+        }
         let lease = self.backend.policy.outlier.base_ejection;
         let slot = self.ejected.iter().copied().find(|&slot| {
             Some(slot) != excluded

@@ -95,6 +95,7 @@ fn requests_that_readers_understand_differently_are_refused() {
         ("GET http://a/ 2", &[("connection", "close")], MalformedRequest),
         ("GET /a/../b 1.1", &[HOST], MalformedPath),
         ("GET /%2e%2e/b 2", &[HOST], MalformedPath),
+        ("CONNECT http://shop/a/../b 2", &[], MalformedPath),
         ("GET /a%00 1.1", &[HOST], MalformedPath),
         ("GET /a%5cb 1.1", &[HOST], MalformedPath),
         ("POST / 1.1", &[HOST, ("content-length", "5"), ("content-length", "5")], MalformedFraming),

@@ -210,8 +210,78 @@ pub const DEFAULT_MAX_EJECTION: Duration = Duration::from_secs(300);
 /// At least half of the endpoints stay. Source: Envoy's panic threshold, 50 %; its 10 % for ejection
 /// rounds to none in small services.
 pub const DEFAULT_MAX_EJECTED_PERCENT: u32 = 50;
-/// Endpoints of one backend. Source: ten times the pods that Kubernetes supports behind one Service
-/// without trouble (5,000 by its scalability thresholds), far under the id space of the balancer.
+/// Endpoints of one backend. Source: our choice; a third of the pods of the largest cluster that
+/// Kubernetes promises (150,000), and far under the id space of the balancer.
 pub const MAX_ENDPOINTS: usize = 50_000;
 /// Keeps sums of weights inside 64 bits. Source: the Gateway API's bound on backend weights.
 const MAX_WEIGHT: u32 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(policy: spec::TrafficPolicy) -> spec::Backend {
+        let endpoint = |last: u8, weight| spec::Endpoint {
+            address: ([10, 0, 0, last], 80).into(),
+            workload: None,
+            identity: None,
+            zone: Arc::from(""),
+            weight,
+        };
+        spec::Backend {
+            service: "shop/cart".into(),
+            port: 80,
+            protocol: spec::Protocol::Http1,
+            endpoints: vec![endpoint(2, 0), endpoint(1, 7)],
+            policy,
+        }
+    }
+
+    #[test]
+    fn endpoints_are_sorted_and_weigh_at_least_one() {
+        let backend = Backend::compile(&spec(spec::TrafficPolicy::default())).unwrap();
+        let weights: Vec<_> = backend.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+        assert_eq!(weights, [7, 1]);
+        assert_eq!(backend.policy, TrafficPolicy::default());
+    }
+
+    #[test]
+    fn what_is_absent_or_zero_takes_its_default() {
+        let outlier = spec::Outlier { base_ejection: Some(Duration::from_secs(400)), ..Default::default() };
+        let policy = spec::TrafficPolicy { outlier: Some(outlier), max_pending: 3, ..Default::default() };
+        let policy = Backend::compile(&spec(policy)).unwrap().policy;
+        assert_eq!((policy.max_pending, policy.max_connections), (3, DEFAULT_MAX_CONNECTIONS));
+        assert_eq!(policy.outlier.consecutive_failures, 0, "a written zero switches ejection off");
+        assert_eq!(policy.outlier.max_ejected_percent, 50);
+        assert_eq!(policy.outlier.max_ejection, Duration::from_secs(400));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_place() {
+        let mut twice = spec(spec::TrafficPolicy::default());
+        twice.endpoints[1].address = twice.endpoints[0].address;
+        assert_eq!(Backend::compile(&twice).unwrap_err().place, "endpoints");
+        let budget = spec::RetryBudget { percent: 101, min_per_second: 0 };
+        let outlier = |outlier| spec::TrafficPolicy { outlier: Some(outlier), ..Default::default() };
+        for (policy, place) in [
+            (
+                spec::TrafficPolicy { connect_timeout: Some(Duration::ZERO), ..Default::default() },
+                "policy.connectTimeout",
+            ),
+            (
+                spec::TrafficPolicy { retry_budget: Some(budget), ..Default::default() },
+                "policy.retryBudget.percent",
+            ),
+            (
+                outlier(spec::Outlier { base_ejection: Some(Duration::ZERO), ..Default::default() }),
+                "policy.outlier.baseEjection",
+            ),
+            (
+                outlier(spec::Outlier { max_ejected_percent: 101, ..Default::default() }),
+                "policy.outlier.maxEjectedPercent",
+            ),
+        ] {
+            assert_eq!(Backend::compile(&spec(policy)).unwrap_err().place, place);
+        }
+    }
+}

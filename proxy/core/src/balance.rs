@@ -7,6 +7,8 @@
 //! flight never fall below zero; an id of a removed endpoint is never taken for another one; a pick
 //! allocates nothing.
 
+mod slots;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +17,12 @@ use rustc_hash::FxHashMap;
 
 use crate::backend::{Backend, Endpoint};
 use crate::chance::Chance;
-use crate::eject::{Event, Health, Outcome};
+use crate::eject::{Event, Outcome};
 use crate::load::{INITIAL_LATENCY, Load};
 use crate::moment::Moment;
 
-/// An endpoint's place in one balancer; ids of removed endpoints are not reused soon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointId(pub u32);
+pub use slots::EndpointId;
+use slots::Slots;
 
 impl EndpointId {
     /// The place itself: a small number, used again once the endpoint that had it is gone.
@@ -51,9 +52,8 @@ pub enum Pick {
 #[derive(Debug)]
 pub struct Balancer {
     backend: Arc<Backend>,
-    slots: Vec<Slot>,
+    slots: Slots,
     by_address: FxHashMap<SocketAddr, u32>,
-    free: Vec<u32>,
     /// Slots that take their share.
     ready: Vec<u32>,
     /// Running sums of the weights of `ready`; empty when all weigh the same.
@@ -63,25 +63,14 @@ pub struct Balancer {
     next_probe: Moment,
 }
 
-#[derive(Debug)]
-struct Slot {
-    /// `None`: the endpoint is gone.
-    endpoint: Option<Arc<Endpoint>>,
-    generation: u32,
-    in_flight: u32,
-    load: Load,
-    health: Health,
-}
-
 impl Balancer {
     /// A balancer that has seen nothing yet.
     #[must_use]
     pub fn new(backend: &Arc<Backend>, now: Moment) -> Self {
         let mut balancer = Self {
             backend: backend.clone(),
-            slots: Vec::with_capacity(backend.endpoints.len()),
+            slots: Slots::default(),
             by_address: FxHashMap::default(),
-            free: Vec::new(),
             ready: Vec::new(),
             sums: Vec::new(),
             ejected: Vec::new(),
@@ -102,15 +91,15 @@ impl Balancer {
             let slot = match kept {
                 Some(slot) => {
                     gone.remove(&endpoint.address);
-                    self.slots[slot as usize].endpoint = Some(endpoint.clone());
+                    self.slots.at_mut(slot).endpoint = Some(endpoint.clone());
                     slot
                 }
-                None => self.occupy(endpoint, newcomer),
+                None => self.slots.occupy(endpoint, newcomer),
             };
             self.by_address.insert(endpoint.address, slot);
         }
         for slot in gone.into_values() {
-            self.vacate(slot);
+            self.slots.vacate(slot);
         }
         self.regroup();
         self.restore_excess(now);
@@ -120,14 +109,18 @@ impl Balancer {
     ///
     /// A pick is followed by [`Self::started`] or forgotten.
     pub fn pick(&mut self, now: Moment, chance: &mut Chance, exclude: Option<EndpointId>) -> Pick {
-        let excluded = exclude.and_then(|id| self.slot_of(id));
-        if now >= self.next_probe
+        let excluded = exclude.and_then(|id| self.slots.find(id));
+        // A retry has failed once: it probes only when nobody else is left to take it.
+        if exclude.is_none()
             && let Some(slot) = self.due_probe(now, excluded)
         {
-            return Pick::Endpoint { id: self.id(slot), probe: true };
+            return Pick::Endpoint { id: self.slots.id(slot), probe: true };
         }
-        match self.choose(now, chance, excluded) {
-            Some(slot) => Pick::Endpoint { id: self.id(slot), probe: false },
+        if let Some(slot) = self.choose(now, chance, excluded) {
+            return Pick::Endpoint { id: self.slots.id(slot), probe: false };
+        }
+        match self.due_probe(now, excluded) {
+            Some(slot) => Pick::Endpoint { id: self.slots.id(slot), probe: true },
             None if self.ready.is_empty() && !self.ejected.is_empty() => Pick::CircuitOpen,
             None => Pick::NoneReady,
         }
@@ -135,7 +128,7 @@ impl Balancer {
 
     /// An exchange with the endpoint starts.
     pub fn started(&mut self, id: EndpointId, _now: Moment) {
-        if let Some(slot) = self.slot_mut(id) {
+        if let Some(slot) = self.slots.find_mut(id) {
             slot.in_flight = slot.in_flight.saturating_add(1);
         }
     }
@@ -144,10 +137,10 @@ impl Balancer {
     pub fn finished(&mut self, id: EndpointId, now: Moment, outcome: Outcome) -> Option<Event> {
         let room = self.ejected.len() < self.may_be_ejected();
         let outlier = self.backend.policy.outlier;
-        let slot = self.slot_mut(id)?;
+        let slot = self.slots.find_mut(id)?;
         slot.in_flight = slot.in_flight.saturating_sub(1);
         if slot.endpoint.is_none() {
-            self.release(id);
+            self.slots.release(id);
             return None;
         }
         let event = match outcome {
@@ -177,13 +170,13 @@ impl Balancer {
     /// The endpoint behind an id; `None` when it is gone.
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
-        self.slots[self.slot_of(id)? as usize].endpoint.as_ref()
+        self.slots.at(self.slots.find(id)?).endpoint.as_ref()
     }
 
     /// Requests in flight to the endpoint.
     #[must_use]
     pub fn in_flight(&self, id: EndpointId) -> u32 {
-        self.slot_of(id).map_or(0, |slot| self.slots[slot as usize].in_flight)
+        self.slots.find(id).map_or(0, |slot| self.slots.at(slot).in_flight)
     }
 
     /// The backend that this balancer serves.
@@ -201,12 +194,12 @@ impl Balancer {
     /// Whether the endpoint is ejected (or being probed).
     #[must_use]
     pub fn is_ejected(&self, id: EndpointId) -> bool {
-        self.slot_of(id).is_some_and(|slot| !self.slots[slot as usize].health.is_closed())
+        self.slots.find(id).is_some_and(|slot| !self.slots.at(slot).health.is_closed())
     }
 
     /// Ids of all endpoints, for gauges and the snapshot's dump.
     pub fn ids(&self) -> impl Iterator<Item = EndpointId> + '_ {
-        self.by_address.values().map(|&slot| self.id(slot))
+        self.by_address.values().map(|&slot| self.slots.id(slot))
     }
 
     /// Power of two choices among the ready endpoints.
@@ -244,25 +237,27 @@ impl Balancer {
     /// them would bend the weights.
     fn better(&self, first: u32, second: u32, now: Moment) -> u32 {
         let cost = |slot: u32| {
-            let slot = &self.slots[slot as usize];
+            let slot = &self.slots.at(slot);
             slot.load.cost(now, slot.in_flight, slot.weight())
         };
         if cost(second) * CLEARLY < cost(first) { second } else { first }
     }
 
     fn due_probe(&mut self, now: Moment, excluded: Option<u32>) -> Option<u32> {
+        if now < self.next_probe {
+            return None;
+        }
         let lease = self.backend.policy.outlier.base_ejection;
         let slot = self.ejected.iter().copied().find(|&slot| {
-            Some(slot) != excluded
-                && self.slots[slot as usize].health.probe_due().is_some_and(|due| due <= now)
+            Some(slot) != excluded && self.slots.at(slot).health.probe_due().is_some_and(|due| due <= now)
         })?;
-        self.slots[slot as usize].health.probe(now, lease);
+        self.slots.at_mut(slot).health.probe(now, lease);
         self.next_probe = self.earliest_probe();
         Some(slot)
     }
 
     fn earliest_probe(&self) -> Moment {
-        let due = self.ejected.iter().filter_map(|&slot| self.slots[slot as usize].health.probe_due());
+        let due = self.ejected.iter().filter_map(|&slot| self.slots.at(slot).health.probe_due());
         due.min().unwrap_or(Moment::NEVER)
     }
 
@@ -284,9 +279,9 @@ impl Balancer {
             return;
         }
         let mut ejected = self.ejected.clone();
-        ejected.sort_by_key(|&slot| self.slots[slot as usize].health.probe_due());
+        ejected.sort_by_key(|&slot| self.slots.at(slot).health.probe_due());
         for slot in ejected.into_iter().take(excess) {
-            self.slots[slot as usize].health.restore(now);
+            self.slots.at_mut(slot).health.restore(now);
         }
         self.regroup();
     }
@@ -298,10 +293,10 @@ impl Balancer {
         self.sums.clear();
         for endpoint in &self.backend.endpoints {
             let Some(&slot) = self.by_address.get(&endpoint.address) else { continue };
-            let closed = self.slots[slot as usize].health.is_closed();
+            let closed = self.slots.at(slot).health.is_closed();
             if closed { &mut self.ready } else { &mut self.ejected }.push(slot);
         }
-        let weights = || self.ready.iter().map(|&slot| self.slots[slot as usize].weight());
+        let weights = || self.ready.iter().map(|&slot| self.slots.at(slot).weight());
         let first = weights().next();
         if weights().any(|weight| Some(weight) != first) {
             let mut sum = 0u64;
@@ -321,80 +316,19 @@ impl Balancer {
         if count == 0 {
             return INITIAL_LATENCY;
         }
-        let sum: f64 = self.ready.iter().map(|&slot| self.slots[slot as usize].load.at(now)).sum();
+        let sum: f64 = self.ready.iter().map(|&slot| self.slots.at(slot).load.at(now)).sum();
         Duration::try_from_secs_f64(sum / count as f64).unwrap_or(INITIAL_LATENCY)
     }
 
     fn is_same(&self, slot: u32, endpoint: &Endpoint) -> bool {
-        let held = self.slots[slot as usize].endpoint.as_ref();
+        let held = self.slots.at(slot).endpoint.as_ref();
         held.is_some_and(|held| held.workload == endpoint.workload && held.identity == endpoint.identity)
-    }
-
-    fn occupy(&mut self, endpoint: &Arc<Endpoint>, load: Load) -> u32 {
-        let slot = Slot {
-            endpoint: Some(endpoint.clone()),
-            generation: 0,
-            in_flight: 0,
-            load,
-            health: Health::default(),
-        };
-        match self.free.pop() {
-            Some(free) => {
-                let generation = self.slots[free as usize].generation;
-                self.slots[free as usize] = Slot { generation, ..slot };
-                free
-            }
-            None => {
-                self.slots.push(slot);
-                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-            }
-        }
-    }
-
-    /// The endpoint is gone; its slot is free once nothing is in flight.
-    fn vacate(&mut self, slot: u32) {
-        self.slots[slot as usize].endpoint = None;
-        self.release(self.id(slot));
-    }
-
-    fn release(&mut self, id: EndpointId) {
-        let Some(at) = self.slot_of(id) else { return };
-        let slot = &mut self.slots[at as usize];
-        if slot.endpoint.is_none() && slot.in_flight == 0 {
-            slot.generation = (slot.generation + 1) & GENERATION_MASK;
-            self.free.push(at);
-        }
-    }
-
-    fn id(&self, slot: u32) -> EndpointId {
-        EndpointId(self.slots[slot as usize].generation << SLOT_BITS | slot)
-    }
-
-    fn slot_of(&self, id: EndpointId) -> Option<u32> {
-        let slot = id.0 & SLOT_MASK;
-        let held = self.slots.get(slot as usize)?;
-        (held.generation == id.0 >> SLOT_BITS).then_some(slot)
-    }
-
-    fn slot_mut(&mut self, id: EndpointId) -> Option<&mut Slot> {
-        let slot = self.slot_of(id)?;
-        self.slots.get_mut(slot as usize)
-    }
-}
-
-impl Slot {
-    fn weight(&self) -> u32 {
-        self.endpoint.as_ref().map_or(1, |endpoint| endpoint.weight)
     }
 }
 
 /// The second choice must be a fifth cheaper to win: latencies of equal endpoints differ by less, and
 /// one request more in flight weighs more. Source: the tests of shares beside this file.
 const CLEARLY: f64 = 1.25;
-/// Slots of one balancer: 2^20, twenty times `MAX_ENDPOINTS`; the other bits count reuses.
-const SLOT_BITS: u32 = 20;
-const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
-const GENERATION_MASK: u32 = (1 << (32 - SLOT_BITS)) - 1;
 
 #[cfg(test)]
 mod tests;

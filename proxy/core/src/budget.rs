@@ -2,7 +2,7 @@
 //!
 //! Asked after `may_retry` said that a retry is safe.
 //!
-//! Invariant: integers only; within any window of [`WINDOW_SECONDS`] retries stay under the share of
+//! Invariant: integers only; within any window of ten seconds retries stay under the share of
 //! requests started plus the minimum for that window.
 
 use crate::moment::Moment;

@@ -135,7 +135,6 @@ fn http1(bytes: &[u8]) -> Detection {
         // and `SELECT 1` are not HTTP.
         Some(b'/') if known => Detection::Http1,
         Some(b'/') => versioned(bytes),
-        Some(b'*') if method == b"OPTIONS" => Detection::Http1,
         Some(byte) if known && (byte.is_ascii_alphanumeric() || byte == b'[') => {
             absolute(&bytes[blank + 1..], method)
         }

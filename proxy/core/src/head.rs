@@ -65,3 +65,30 @@ pub fn host_of(authority: &str) -> &str {
         _ => authority,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_the_authority_without_its_port() {
+        for (authority, host) in
+            [("a", "a"), ("a:80", "a"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]"), ("", ""), (":80", "")]
+        {
+            assert_eq!(host_of(authority), host, "{authority}");
+        }
+    }
+
+    #[test]
+    fn the_targets_authority_comes_before_host() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", http::HeaderValue::from_static("field"));
+        for (target, authority, path) in
+            [("/a?b", "field", "/a"), ("http://target/a", "target", "/a"), ("http://target", "target", "/")]
+        {
+            let uri = target.parse().unwrap();
+            let head = Head::of(&Method::GET, &uri, &headers);
+            assert_eq!((head.authority, head.path), (authority, path), "{target}");
+        }
+    }
+}

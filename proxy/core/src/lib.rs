@@ -28,7 +28,7 @@ pub mod outbound;
 pub mod path;
 pub mod reason;
 pub mod retry;
-pub mod route;
+mod route;
 pub mod snapshot;
 pub mod spec;
 

@@ -67,3 +67,57 @@ const RESOLUTION: f64 = 0.000_1;
 const PENALTY_FLOOR: f64 = 0.001;
 /// Source: the penalty that Linkerd's load biaser gives to failures, 5 s, taken as the ceiling.
 const MAX_LATENCY: f64 = 5.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(second: u64) -> Moment {
+        Moment(second * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_falls_slowly() {
+        let mut load = Load::new(MS, at(0));
+        load.observe(100 * MS, at(1));
+        assert!(load.at(at(1)) >= 0.1);
+        load.observe(MS, at(1));
+        assert!(load.at(at(1)) > 0.099, "one fast answer does not make up for a slow one");
+        load.observe(MS, at(11));
+        assert!((0.03..0.05).contains(&load.at(at(11))), "{}", load.at(at(11)));
+        load.observe(MS, at(200));
+        assert!((0.000_9..0.001_1).contains(&load.at(at(200))));
+    }
+
+    #[test]
+    fn failures_cost_more_each_time_up_to_a_ceiling() {
+        let mut load = Load::new(Duration::ZERO, at(0));
+        let mut before = load.at(at(0));
+        for _ in 0..12 {
+            load.penalise(at(0));
+            assert!(load.at(at(0)) > before);
+            before = load.at(at(0));
+        }
+        (0..100).for_each(|_| load.penalise(at(0)));
+        assert!(load.at(at(0)) <= MAX_LATENCY);
+    }
+
+    #[test]
+    fn cost_grows_with_requests_in_flight_and_shrinks_with_weight() {
+        let load = Load::new(MS, at(0));
+        assert!(load.cost(at(0), 1, 1) > load.cost(at(0), 0, 1));
+        assert!(load.cost(at(0), 4, 4) < load.cost(at(0), 4, 1));
+        assert_eq!(load.cost(at(0), 0, 4), load.cost(at(0), 0, 1));
+    }
+
+    #[test]
+    fn strange_times_and_latencies_give_a_number() {
+        let mut load = Load::new(Duration::MAX, Moment::NEVER);
+        load.observe(Duration::MAX, at(0));
+        load.observe(Duration::ZERO, Moment::NEVER);
+        load.penalise(at(0));
+        assert!(load.cost(Moment::NEVER, u32::MAX, 0).is_finite());
+    }
+}

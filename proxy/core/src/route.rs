@@ -4,8 +4,8 @@
 //!
 //! Invariant: everything a request needs was compiled before it came: patterns, names, weights.
 
-pub mod condition;
-pub mod filter;
-pub mod rule;
-pub mod table;
-pub mod turns;
+pub(crate) mod condition;
+pub(crate) mod filter;
+pub(crate) mod rule;
+pub(crate) mod table;
+pub(crate) mod turns;

@@ -1,7 +1,9 @@
 use super::*;
+use crate::head::Head;
 use crate::inbound::Inbound;
+use crate::spec::{self, Action};
 use crate::spec::{MutualTls, Protocol};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 fn policy(name: &str, action: Action, rules: Vec<spec::AuthorizationRule>) -> spec::Authorization {
     let (kind, namespace) = (Arc::from("AuthorizationPolicy"), Arc::from("shop"));

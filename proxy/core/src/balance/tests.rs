@@ -186,6 +186,18 @@ fn a_probe_that_is_cancelled_or_lost_is_followed_by_another() {
 }
 
 #[test]
+fn a_retry_probes_only_when_nobody_else_is_left() {
+    let mut balancer = Balancer::new(&plain(2), second(0));
+    let mut chance = Chance::new(1);
+    let (bad, good) = (id_of(&balancer, 0), id_of(&balancer, 1));
+    fail(&mut balancer, bad, 5, second(0));
+    let elsewhere = Some(EndpointId(u32::MAX));
+    assert_eq!(balancer.pick(second(10), &mut chance, elsewhere), Pick::Endpoint { id: good, probe: false });
+    assert_eq!(balancer.pick(second(10), &mut chance, Some(good)), Pick::Endpoint { id: bad, probe: true });
+    assert_eq!(balancer.pick(second(10), &mut chance, Some(good)), Pick::NoneReady);
+}
+
+#[test]
 fn without_a_fallback_half_of_the_endpoints_stay() {
     for (count, ejected) in [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)] {
         let mut balancer = Balancer::new(&plain(count), second(0));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 #[test]
 fn first_bytes_tell_the_protocol() {
     use Detection::*;
-    let rows: [(&[u8], Detection); 55] = [
+    let rows: [(&[u8], Detection); 57] = [
         (b"", More),
         (b"G", More),
         (b"GET", More),
@@ -13,7 +13,9 @@ fn first_bytes_tell_the_protocol() {
         (b"GET /", Http1),
         (b"GET / HTTP/1.1\r\n", Http1),
         (b"POST /x HTTP/1.0\r\n", Http1),
+        (b"OPTIONS * HT", More),
         (b"OPTIONS * HTTP/1.1\r\n", Http1),
+        (b"OPTIONS * RTSP/1.0\r\n", Opaque),
         (b"CONNECT a.b:443 HTTP/1.1\r\n", Http1),
         (b"CONNECT [::1]:443 HTTP/1.1\r\n", Http1),
         (b"GET h", More),

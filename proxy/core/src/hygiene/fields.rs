@@ -101,7 +101,6 @@ pub(super) fn drop_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
         .filter(|element| !OPTIONS.iter().any(|option| element.eq_ignore_ascii_case(option)))
         .filter_map(|element| HeaderName::from_bytes(element).ok())
         .filter(|name| is_removable(name.as_str()))
-        .take(MAX_NAMED)
         .collect();
     for name in named {
         headers.remove(name);
@@ -133,9 +132,6 @@ pub(super) fn drop_where(headers: &mut HeaderMap, fits: fn(&str) -> bool) {
 const OPTIONS: [&[u8]; 5] = [b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"];
 /// Prefix of the fields that sidecars exchange.
 const OWN_PREFIX: &str = "weft-";
-/// Names of one Connection field that are obeyed. Source: no sender names more than a handful; bounds
-/// the work a peer can cause.
-const MAX_NAMED: usize = 64;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");

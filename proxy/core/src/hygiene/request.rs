@@ -172,7 +172,9 @@ fn check_target(method: &Method, uri: &Uri, multiplexed: bool) -> Result<(), Ref
         let port = uri.authority().is_some_and(|authority| authority.port_u16().is_some());
         // Extended CONNECT (RFC 8441) has a scheme and a path, and no port of its own.
         let extended = multiplexed && uri.scheme().is_some();
-        return if port || extended { Ok(()) } else { Err(Refusal::of(Reason::MalformedHost)) };
+        if !extended {
+            return if port { Ok(()) } else { Err(Refusal::of(Reason::MalformedHost)) };
+        }
     }
     match uri.path() {
         "*" if method == Method::OPTIONS => Ok(()),

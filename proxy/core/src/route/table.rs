@@ -6,7 +6,7 @@
 //! lengths, then regular expressions by theirs, then matches on a method or headers alone.
 //!
 //! Source: Gateway API, HTTPRouteRule.matches and GRPCRouteRule.matches; the place of regular
-//! expressions is left to implementations: between exact and prefix, as Envoy Gateway and Cilium.
+//! expressions is left to implementations: between exact and prefix, as Envoy Gateway has it.
 //!
 //! Invariant: the first entry that holds, in the order of precedence, wins; nothing depends on the
 //! order of a hash map.
@@ -27,6 +27,7 @@ use crate::spec;
 /// All matches of one outbound.
 #[derive(Debug)]
 pub(crate) struct Table {
+    kind: spec::RouteKind,
     /// The rule that takes everything, when nothing else is there.
     always: Option<u16>,
     exact: FxHashMap<Box<str>, Vec<Entry>>,
@@ -63,6 +64,7 @@ enum Place {
 impl Table {
     pub(crate) fn compile(spec: &spec::Outbound) -> Result<Self, Invalid> {
         let mut table = Self {
+            kind: spec.kind,
             always: None,
             exact: FxHashMap::default(),
             regex: Vec::new(),
@@ -74,9 +76,7 @@ impl Table {
         let mut index = 0u16;
         for route in &spec.routes {
             for rule in &route.rules {
-                table
-                    .add_rule(index, spec.kind, rule, &mut patterns)
-                    .map_err(|e| e.within(&rule_place(route, rule)))?;
+                table.add_rule(index, rule, &mut patterns).map_err(|e| e.within(&rule_place(route, rule)))?;
                 index = index.wrapping_add(1);
             }
         }
@@ -95,8 +95,15 @@ impl Table {
             .exact
             .get(&*path)
             .and_then(|entries| entries.iter().find(holds))
-            .or_else(|| self.find_regex(&path, head))
-            .or_else(|| self.find_prefix(&path, head))
+            .or_else(|| match self.kind {
+                // A gRPC prefix is a service named exactly.
+                spec::RouteKind::Grpc => {
+                    self.find_prefix(&path, head).or_else(|| self.find_regex(&path, head))
+                }
+                spec::RouteKind::Http | spec::RouteKind::None => {
+                    self.find_regex(&path, head).or_else(|| self.find_prefix(&path, head))
+                }
+            })
             .or_else(|| self.any.iter().find(holds));
         Ok(found.map(|entry| entry.rule))
     }
@@ -126,7 +133,6 @@ impl Table {
     fn add_rule(
         &mut self,
         index: u16,
-        kind: spec::RouteKind,
         rule: &spec::Rule,
         patterns: &mut Vec<((u8, usize, usize), Pattern, Entry)>,
     ) -> Result<(), Invalid> {
@@ -135,7 +141,7 @@ impl Table {
         let matches = if rule.matches.is_empty() { &everything[..] } else { &rule.matches[..] };
         for (at, spec) in matches.iter().enumerate() {
             let place = format!("matches[{at}]");
-            let found = Place::of(kind, spec).map_err(|e| e.within(&place))?;
+            let found = Place::of(self.kind, spec).map_err(|e| e.within(&place))?;
             let conditions = Conditions::compile(spec).map_err(|e| e.within(&place))?;
             let entry = Entry { rule: index, conditions };
             match found {

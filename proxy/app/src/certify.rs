@@ -15,13 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::{Notify, watch};
-use weft_proto::names::{SpiffeId, Workload};
+use weft_proto::names::Workload;
 use weft_proto::v1;
 use weft_proto::v1::identity_client::IdentityClient;
+use weft_proxy_core::Identity;
+use weft_proxy_net::tls::peer_identity;
 
 use crate::adopt::{Trust, read_trust};
 use crate::backoff::Backoff;
@@ -204,9 +207,9 @@ impl Certifier {
         let renew_after = self.jittered(answer.renew_after, answer.not_after);
         tracing::info!(%identity, not_after = answer.not_after, renew_after, "certificate taken");
         let credentials = self.dial.credentials();
-        credentials.set_trust(trust);
         let shown = identity.to_string();
-        credentials.set_leaf(Leaf { key: Arc::new(certified), identity, not_after: answer.not_after });
+        let leaf = Leaf { key: Arc::new(certified), identity, not_after: answer.not_after };
+        credentials.set(leaf, trust).map_err(|error| CertifyError::Unusable(error.to_string()))?;
         self.status.send_modify(|status| {
             *status = CertificateStatus {
                 identity: Some(shown),
@@ -222,18 +225,22 @@ impl Certifier {
     }
 
     /// The identity of a chain that fits our key, our place in the mesh and `trust`.
-    fn check(&self, certified: &CertifiedKey, trust: &Trust, now: SystemTime) -> Result<SpiffeId, String> {
+    fn check(&self, certified: &CertifiedKey, trust: &Trust, now: SystemTime) -> Result<Identity, String> {
         certified.keys_match().map_err(|error| format!("it is for another key: {error}"))?;
         let (leaf, intermediates) = certified.cert.split_first().ok_or("the chain is empty")?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(trust.roots.iter().cloned());
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        dial::verify_chain(leaf, intermediates, &roots, UnixTime::since_unix_epoch(since), &algorithms)
+        let algorithms = weft_proxy_net::tls::provider().signature_verification_algorithms.all;
+        let now = UnixTime::since_unix_epoch(since);
+        ParsedCertificate::try_from(leaf)
+            .and_then(|leaf| {
+                verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms)
+            })
             .map_err(|error| format!("the trust bundle that came with it does not vouch for it: {error}"))?;
-        let identity = dial::identity_of(leaf)?;
-        let foreign = identity.trust_domain != self.trust_domain || trust.trust_domain != self.trust_domain;
-        if foreign || identity.namespace != self.workload.namespace {
+        let identity = peer_identity(&certified.cert).map_err(|error| error.to_string())?;
+        let foreign = identity.trust_domain() != self.trust_domain || trust.trust_domain != self.trust_domain;
+        if foreign || identity.namespace() != self.workload.namespace {
             return Err(format!("it is for {identity}, we are {} in {}", self.workload, self.trust_domain));
         }
         Ok(identity)
@@ -289,7 +296,11 @@ impl CertifyError {
                     || dial::refused_our_certificate(status.as_ref())
             }
             Self::Dial(DialError::Connect { source, .. }) => dial::refused_our_certificate(source),
-            Self::Dial(_) | Self::Key(_) | Self::Token(_) | Self::Late | Self::Unusable(_) => false,
+            Self::Dial(DialError::NoRoots { .. } | DialError::Tls(_) | DialError::Identity(_))
+            | Self::Key(_)
+            | Self::Token(_)
+            | Self::Late
+            | Self::Unusable(_) => false,
         }
     }
 }

@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use rustls::client::ResolvesClientCert;
-use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
@@ -24,14 +23,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use weft_proto::names::SpiffeId;
+use weft_proxy_core::Identity;
+use weft_proxy_core::names::NotAnIdentity;
+use weft_proxy_net::tls::ExactServer;
 
 use crate::certify::Credentials;
 use crate::settings::{ControlPlane, Settings};
-
-mod verify;
-
-pub(crate) use verify::{identity_of, verify_chain};
 
 /// Deadline of resolving and connecting. Source: the TrafficPolicy default, 5 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,7 +48,7 @@ pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Dial {
     address: ControlPlane,
-    identity: SpiffeId,
+    identity: Identity,
     anchors: PathBuf,
     credentials: Arc<Credentials>,
 }
@@ -79,11 +76,16 @@ pub enum DialError {
     /// rustls refused the configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// The expected identity is none.
+    #[error("--control-plane-identity: {0}")]
+    Identity(#[from] NotAnIdentity),
     /// Resolving, connecting, the handshake or the verification failed.
-    #[error("{address}: {}", chain(.source))]
+    #[error("{address}, as {identity}: {}", chain(.source))]
     Connect {
         /// Where.
         address: ControlPlane,
+        /// Who was expected there.
+        identity: Identity,
         /// Why.
         source: tonic::transport::Error,
     },
@@ -91,13 +93,16 @@ pub enum DialError {
 
 impl Dial {
     /// A way to the control plane that `settings` name, proving itself with `credentials`.
-    pub fn new(settings: &Settings, credentials: Arc<Credentials>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`DialError::Identity`]: the identity to expect is none.
+    pub fn new(settings: &Settings, credentials: Arc<Credentials>) -> Result<Self, DialError> {
+        Ok(Self {
             address: settings.control_plane.clone(),
-            identity: settings.control_plane_identity.clone(),
+            identity: Identity::parse(&settings.control_plane_identity.to_string())?,
             anchors: settings.trust_anchors.clone(),
             credentials,
-        }
+        })
     }
 
     /// What it proves itself with.
@@ -114,7 +119,11 @@ impl Dial {
     /// Dropping it closes what was opened.
     pub async fn connect(&self, proof: Proof) -> Result<Channel, DialError> {
         let config = Arc::new(self.tls(proof)?);
-        let failed = |source| DialError::Connect { address: self.address.clone(), source };
+        let failed = |source| DialError::Connect {
+            address: self.address.clone(),
+            identity: self.identity.clone(),
+            source,
+        };
         // The authority is for the request line only; the connector goes where the settings say.
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
             .map_err(failed)?
@@ -129,8 +138,8 @@ impl Dial {
     }
 
     fn tls(&self, proof: Proof) -> Result<ClientConfig, DialError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = verify::Expected::new(self.roots()?, self.identity.clone(), &provider);
+        let provider = weft_proxy_net::tls::provider();
+        let verifier = ExactServer::new(self.identity.clone(), Arc::new(self.roots()?), &provider);
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()

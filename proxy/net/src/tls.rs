@@ -21,3 +21,4 @@ pub use handshake::{Dialer, Peer, TlsError, accept};
 pub use identity::{BadIdentity, Generation, TlsIdentity, provider};
 pub use peer::{BadPeer, peer_identity, validity};
 pub use stream::Tls;
+pub use verify::ExactServer;

@@ -37,7 +37,7 @@ pub(super) enum Compiled {
 /// Decodes and compiles one resource.
 pub(super) fn read(key: &Key, version: &Bytes, body: &Bytes) -> Result<Resource, Invalid> {
     let decoded = decode(key, body)?;
-    let needs = needs(&decoded);
+    let mut needs = needs(&decoded);
     let compiled = match decoded {
         Decoded::Mesh(mesh) => Compiled::Mesh(Arc::new(mesh)),
         Decoded::Trust(trust) => Compiled::Trust(trust),
@@ -51,7 +51,11 @@ pub(super) fn read(key: &Key, version: &Bytes, body: &Bytes) -> Result<Resource,
             Compiled::Address(Target::Workload(Arc::new(Endpoint::of(&spec))))
         }
         Decoded::Address(AddressTarget::Unknown) => Compiled::Address(Target::Unknown),
-        Decoded::Outbound(outbound) => Compiled::Outbound(Arc::new(Outbound::compile(&outbound)?)),
+        Decoded::Outbound(outbound) => {
+            let outbound = Outbound::compile(&outbound)?;
+            needs.extend(outbound.backends.iter().map(backend));
+            Compiled::Outbound(Arc::new(outbound))
+        }
         Decoded::Backend(backend) => Compiled::Backend(Arc::new(Backend::compile(&backend)?)),
         Decoded::Authorization(policy) => Compiled::Authorization(Arc::new(Policy::compile(&policy)?)),
     };
@@ -62,21 +66,15 @@ pub(super) fn read(key: &Key, version: &Bytes, body: &Bytes) -> Result<Resource,
 }
 
 fn needs(decoded: &Decoded) -> Vec<Key> {
-    let mut needs: Vec<Key> = match decoded {
+    match decoded {
         Decoded::Address(AddressTarget::Outbound(name)) => vec![Key::new(Kind::Outbound, name.as_str())],
-        Decoded::Outbound(outbound) => {
-            let rules = outbound.routes.iter().flat_map(|route| &route.rules);
-            let named = rules.flat_map(|rule| &rule.backends).filter_map(|share| share.backend.as_ref().ok());
-            named.chain(&outbound.default_backend).map(backend).collect()
-        }
         Decoded::Backend(it) => it.policy.fallback.iter().map(backend).collect(),
         // Policies are not needed but demanded: without them the inbound denies.
         Decoded::Mesh(_) | Decoded::Trust(_) | Decoded::Inbound(_) | Decoded::Address(_) => Vec::new(),
+        // Known once it is compiled.
+        Decoded::Outbound(_) => Vec::new(),
         Decoded::Authorization(_) => Vec::new(),
-    };
-    needs.sort();
-    needs.dedup();
-    needs
+    }
 }
 
 fn backend(name: &Name) -> Key {

@@ -10,8 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::DefaultTimeProvider;
 use tokio::sync::watch;
-use weft_proto::names::SpiffeId;
+use weft_proxy_core::Identity;
+use weft_proxy_net::tls::{BadIdentity, Generation, TlsIdentity};
 
 use crate::adopt::Trust;
 
@@ -21,7 +23,7 @@ pub struct Leaf {
     /// Chain and signing key, as rustls takes them.
     pub key: Arc<CertifiedKey>,
     /// The identity it carries.
-    pub identity: SpiffeId,
+    pub identity: Identity,
     /// End of its life, seconds since 1970.
     pub not_after: u64,
 }
@@ -31,12 +33,18 @@ pub struct Leaf {
 pub struct Credentials {
     leaf: ArcSwapOption<Leaf>,
     trust: ArcSwapOption<Trust>,
+    tls: Arc<TlsIdentity>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Credentials {
     fn default() -> Self {
-        Self { leaf: ArcSwapOption::empty(), trust: ArcSwapOption::empty(), changes: watch::Sender::new(0) }
+        Self {
+            leaf: ArcSwapOption::empty(),
+            trust: ArcSwapOption::empty(),
+            tls: Arc::new(TlsIdentity::empty()),
+            changes: watch::Sender::new(0),
+        }
     }
 }
 
@@ -56,26 +64,48 @@ impl Credentials {
         self.trust.load_full()
     }
 
-    /// Takes a new leaf for all handshakes from now on.
-    pub fn set_leaf(&self, leaf: Leaf) {
-        self.leaf.store(Some(Arc::new(leaf)));
-        self.changes.send_modify(|count| *count += 1);
+    /// What handshakes between sidecars use, made of the current leaf and bundle.
+    pub fn tls(&self) -> &Arc<TlsIdentity> {
+        &self.tls
     }
 
-    /// Takes a new trust bundle for all handshakes from now on; equal bundles change nothing.
-    pub fn set_trust(&self, trust: Trust) {
+    /// Takes a new leaf and the bundle that came with it, for all handshakes from now on.
+    ///
+    /// # Errors
+    /// The two make no identity; what was in force stays.
+    pub fn set(&self, leaf: Leaf, trust: Trust) -> Result<(), BadIdentity> {
+        self.tls.set(generation(&leaf, &trust)?);
+        self.leaf.store(Some(Arc::new(leaf)));
+        self.trust.store(Some(Arc::new(trust)));
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Takes a new trust bundle for all handshakes from now on; an equal one changes nothing.
+    ///
+    /// # Errors
+    /// The current leaf and the bundle make no identity; what was in force stays.
+    pub fn set_trust(&self, trust: Trust) -> Result<(), BadIdentity> {
         if self.trust.load().as_deref() == Some(&trust) {
-            return;
+            return Ok(());
+        }
+        if let Some(leaf) = self.leaf() {
+            self.tls.set(generation(&leaf, &trust)?);
         }
         tracing::info!(trust_domain = trust.trust_domain, roots = trust.roots.len(), "trust bundle taken");
         self.trust.store(Some(Arc::new(trust)));
         self.changes.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     /// Wakes at every change of leaf or trust.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+}
+
+fn generation(leaf: &Leaf, trust: &Trust) -> Result<Generation, BadIdentity> {
+    Generation::of(CertifiedKey::clone(&leaf.key), &trust.roots, Arc::new(DefaultTimeProvider))
 }
 
 /// Seconds since 1970.

@@ -101,14 +101,26 @@ impl Generation {
         roots: &[CertificateDer<'static>],
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Self, BadIdentity> {
-        let id = peer_identity(&chain)?;
-        let (_, until) = chain.first().and_then(validity).ok_or(BadIdentity::Times)?;
+        Self::of(CertifiedKey::from_der(chain, key, &provider())?, roots, clock)
+    }
+
+    /// From a chain and a key that cannot be exported.
+    ///
+    /// # Errors
+    /// As [`Generation::new`].
+    pub fn of(
+        key: CertifiedKey,
+        roots: &[CertificateDer<'static>],
+        clock: Arc<dyn TimeProvider>,
+    ) -> Result<Self, BadIdentity> {
+        key.keys_match()?;
+        let id = peer_identity(&key.cert)?;
+        let (_, until) = key.cert.first().and_then(validity).ok_or(BadIdentity::Times)?;
         let mut store = RootCertStore::empty();
         for root in roots {
             store.add(root.clone())?;
         }
         let roots = Arc::new(store);
-        let key = CertifiedKey::from_der(chain, key, &provider())?;
         let key = Arc::new(SingleCertAndKey::from(key));
         let server = server_config(&roots, &key, until, &clock)?;
         Ok(Self { id, until, roots, key, server: Arc::new(server), clock })

@@ -27,14 +27,16 @@ fn no_tls12() -> Error {
 
 /// As a client: the server must be one identity.
 #[derive(Debug)]
-pub(crate) struct ExactServer {
+pub struct ExactServer {
     expected: Identity,
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ExactServer {
-    pub(crate) fn new(expected: Identity, roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
+    /// Expects `expected`, vouched for by one of `roots`.
+    #[must_use]
+    pub fn new(expected: Identity, roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
         Self { expected, roots, algorithms: provider.signature_verification_algorithms }
     }
 }

@@ -14,6 +14,7 @@ pub mod plain;
 mod process;
 pub mod render;
 pub mod shelf;
+pub mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,6 +8,8 @@
 //! Invariant: a caller's decision is respected; only requests without one are decided here.
 
 pub mod context;
+mod convert;
+pub mod export;
 pub mod span;
 
 use std::hash::{BuildHasher, Hasher};

@@ -34,7 +34,11 @@ impl Kept {
 
     fn lines(&self) -> Vec<serde_json::Value> {
         let kept = self.0.0.lock().unwrap();
-        std::str::from_utf8(&kept.0).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        std::str::from_utf8(&kept.0)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until a write began.
@@ -94,7 +98,8 @@ fn errors_only_leaves_out_what_went_well_and_what_the_configuration_answered() {
     grpc.grpc = Some(14);
     sheet.write(&grpc, Moment(1), &clock);
     writer.finish();
-    let paths: Vec<_> = out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
+    let paths: Vec<_> =
+        out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
     assert_eq!(paths, ["/denied", "/broken", "/pkg.Service/Call"]);
     assert_eq!(out.lines()[0]["flags"], "UAEX");
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use weft_proxy_core::{Identity, reason};
@@ -79,12 +81,16 @@ impl Families<'_> {
     ) -> Result<(), Error> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in rows {
-            let mut row = family.encode_family(&labels)?;
-            row.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
+            if labels.is_empty() {
+                family.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
+            } else {
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
+            }
         }
         Ok(())
     }
 
+    /// A gauge.
     pub(super) fn gauge<'l, V: EncodeGaugeValue>(
         &mut self,
         (name, help): (&'static str, &str),
@@ -92,7 +98,11 @@ impl Families<'_> {
     ) -> Result<(), Error> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in rows {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            if labels.is_empty() {
+                family.encode_gauge(&value)?;
+            } else {
+                family.encode_family(&labels)?.encode_gauge(&value)?;
+            }
         }
         Ok(())
     }
@@ -101,6 +111,7 @@ impl Families<'_> {
 /// One edge over all workers.
 #[derive(Debug, Default)]
 pub(super) struct Sum {
+    /// Requests by how they ended.
     pub(super) outcomes: BTreeMap<Outcome, u64>,
     pub(super) latency: Tally,
     pub(super) bytes: (u64, u64),
@@ -246,7 +257,9 @@ fn backends(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error>
     let counters: [(&'static str, &str, fn(&BackendMeter) -> u64); 5] = [
         ("ejections", "Endpoints ejected", |b| b.ejected.load(Ordering::Relaxed)),
         ("restorations", "Ejected endpoints taken back", |b| b.restored.load(Ordering::Relaxed)),
-        ("backend_overflows", "Requests refused by a limit of the backend", |b| b.overflow.load(Ordering::Relaxed)),
+        ("backend_overflows", "Requests refused by a limit of the backend", |b| {
+            b.overflow.load(Ordering::Relaxed)
+        }),
         ("fallbacks", "Requests sent to the fallback", |b| b.fallback.load(Ordering::Relaxed)),
         ("retry_budget_spent", "Retries not made because the budget was spent", |b| {
             b.budget_spent.load(Ordering::Relaxed)
@@ -363,9 +376,21 @@ fn state(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let gauges = [
         ("config_generation", "Epoch of configuration in use", whole(config.generation())),
-        ("control_connected", "1 while the stream to the control plane is open", i64::from(config.connected())),
-        ("certificate_expiry_timestamp_seconds", "When the certificate expires", whole(certificate.not_after())),
-        ("trust_expiry_timestamp_seconds", "When the first root expires", whole(certificate.trust_not_after())),
+        (
+            "control_connected",
+            "1 while the stream to the control plane is open",
+            i64::from(config.connected()),
+        ),
+        (
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate expires",
+            whole(certificate.not_after()),
+        ),
+        (
+            "trust_expiry_timestamp_seconds",
+            "When the first root expires",
+            whole(certificate.trust_not_after()),
+        ),
     ];
     for (name, help, value) in gauges {
         families.gauge((name, help), [(vec![], value)])?;

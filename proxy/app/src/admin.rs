@@ -153,11 +153,10 @@ async fn serve_one(router: Router, stream: TcpStream, peer: SocketAddr) -> Resul
 struct Peer(SocketAddr);
 
 impl Peer {
-    fn refuse_strangers(self) -> Result<(), Response> {
-        if self.0.ip().to_canonical().is_loopback() {
-            return Ok(());
-        }
-        Err((StatusCode::FORBIDDEN, "from loopback only: use `kubectl exec` or `weft`\n").into_response())
+    /// The refusal for a peer that is not on loopback.
+    fn stranger(self) -> Option<Response> {
+        let why = "from loopback only: use `kubectl exec`\n";
+        (!self.0.ip().to_canonical().is_loopback()).then(|| (StatusCode::FORBIDDEN, why).into_response())
     }
 }
 
@@ -193,7 +192,7 @@ async fn filter(State(admin): State<Admin>) -> String {
 }
 
 async fn set_filter(State(admin): State<Admin>, Extension(peer): Extension<Peer>, body: String) -> Response {
-    if let Err(refusal) = peer.refuse_strangers() {
+    if let Some(refusal) = peer.stranger() {
         return refusal;
     }
     match admin.0.log.set(&body) {
@@ -203,7 +202,7 @@ async fn set_filter(State(admin): State<Admin>, Extension(peer): Extension<Peer>
 }
 
 async fn drain(State(admin): State<Admin>, Extension(peer): Extension<Peer>) -> Response {
-    if let Err(refusal) = peer.refuse_strangers() {
+    if let Some(refusal) = peer.stranger() {
         return refusal;
     }
     admin.0.sidecar.drain();

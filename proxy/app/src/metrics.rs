@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod edge;
+pub mod labels;
 pub mod latency;
 pub mod plain;
 mod process;

@@ -6,7 +6,10 @@ use std::sync::Condvar;
 
 /// An output that keeps what was written, and can be held up.
 #[derive(Clone, Default)]
-struct Kept(Arc<(Mutex<(Vec<u8>, usize, bool)>, Condvar)>);
+struct Kept(Arc<(Mutex<Written>, Condvar)>);
+
+/// What was written, how many writes began, and whether they are held up.
+type Written = (Vec<u8>, usize, bool);
 
 impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -7,8 +7,10 @@ use crate::access_log::{Mode, Writer};
 use crate::metrics::edge::{Party, Security};
 use crate::metrics::render::Page;
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::mpsc;
+use weft_proxy_core::Name;
 
 struct Bench {
     telemetry: Telemetry,

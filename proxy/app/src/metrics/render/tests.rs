@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::metrics::backend::{PolicyVerdict, RuleLabels};
-use crate::metrics::edge::Security;
+use crate::metrics::labels::{Direction, Security};
+use crate::metrics::plain::Handshake;
 use std::time::Duration;
 use weft_proxy_core::{Name, Reason};
 

@@ -160,10 +160,20 @@ fn check(span: &Span, expected: &[(&str, &str)]) {
     }
 }
 
-#[tokio::test]
-async fn one_request_through_two_sidecars_is_one_trace_with_right_parents() {
-    let (endpoint, received) = collector().await;
-    let bench = exporting(endpoint);
+fn check_resource(requests: &[ExportTraceServiceRequest]) {
+    let resource = requests[0].resource_spans[0].resource.as_ref().unwrap();
+    for (key, value) in [
+        ("service.name", "shop"),
+        ("service.namespace", "web"),
+        ("k8s.pod.name", "shop-7d4b9c6f5d-x2x4k"),
+        ("cloud.availability_zone", "zone-a"),
+    ] {
+        assert_eq!(attribute(&resource.attributes, key).as_deref(), Some(value));
+    }
+}
+
+/// A request through two sidecars whose first attempt fails.
+fn walk(bench: &Bench) {
     let outbound = bench.edge(Direction::Outbound, Protocol::Http);
     let mut client =
         bench.open(Direction::Outbound, Protocol::Http, "http://catalog:8080/items/7", &HeaderMap::new());
@@ -181,17 +191,15 @@ async fn one_request_through_two_sidecars_is_one_trace_with_right_parents() {
     server.close(Ending::Complete, bench.now());
     client.answered(StatusCode::NOT_FOUND, &HeaderMap::new(), bench.now());
     client.close(Ending::Complete, bench.now());
+}
 
+#[tokio::test]
+async fn one_request_through_two_sidecars_is_one_trace_with_right_parents() {
+    let (endpoint, received) = collector().await;
+    let bench = exporting(endpoint);
+    walk(&bench);
     let requests = bench.end(received).await;
-    let resource = requests[0].resource_spans[0].resource.as_ref().unwrap();
-    for (key, value) in [
-        ("service.name", "shop"),
-        ("service.namespace", "web"),
-        ("k8s.pod.name", "shop-7d4b9c6f5d-x2x4k"),
-        ("cloud.availability_zone", "zone-a"),
-    ] {
-        assert_eq!(attribute(&resource.attributes, key).as_deref(), Some(value));
-    }
+    check_resource(&requests);
     let spans = spans(&requests);
     assert_eq!(spans.len(), 4);
     assert!(spans.iter().all(|span| span.trace_id == spans[0].trace_id && span.trace_id.len() == 16));

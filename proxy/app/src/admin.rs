@@ -15,6 +15,8 @@
 //! Invariant: whatever happens here, the data threads do not wait for it.
 //! Invariant: what changes the sidecar is taken from loopback only.
 
+pub mod pulse;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

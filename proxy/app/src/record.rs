@@ -26,6 +26,7 @@ use crate::access_log::{AccessLog, Sheet};
 use crate::metrics::Metrics;
 use crate::metrics::edge::{Direction, Edge, EdgeLabels, Outcome, Protocol};
 use crate::metrics::plain::Dropped;
+use crate::trace::context::TraceContext;
 use crate::trace::span::{Finished, Spans};
 use crate::trace::{Sampler, Sampling};
 use clock::Clock;
@@ -121,13 +122,33 @@ impl Ledger {
         self.0.telemetry.metrics.edge(self.0.worker, labels)
     }
 
-    /// Opens the record of a request.
+    /// Opens the record of a request from the application, or from a client outside the mesh.
     #[must_use]
     pub fn open(
         &self,
         direction: Direction,
         head: Head<'_>,
         client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Record {
+        let trace = self.0.sampler.decide(head.headers, false, now);
+        self.begin(direction, head, client, trace, now)
+    }
+
+    /// Opens the record of an inbound request that another sidecar sent: it decided whether the request is
+    /// kept.
+    #[must_use]
+    pub fn open_within_mesh(&self, head: Head<'_>, client: Option<SocketAddr>, now: Moment) -> Record {
+        let trace = self.0.sampler.decide(head.headers, true, now);
+        self.begin(Direction::Inbound, head, client, trace, now)
+    }
+
+    fn begin(
+        &self,
+        direction: Direction,
+        head: Head<'_>,
+        client: Option<SocketAddr>,
+        trace: Option<TraceContext>,
         now: Moment,
     ) -> Record {
         let mut entry = blank();
@@ -138,7 +159,7 @@ impl Ledger {
         entry.method = Some(head.method.clone());
         entry.client = client;
         entry.started = now;
-        entry.trace = self.0.sampler.decide(head.headers, now);
+        entry.trace = trace;
         if entry.trace.is_some() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);

@@ -1,12 +1,12 @@
 //! The ledger: one record for each request and each connection, from the first room to its end.
 //!
 //! A spine opens a record when a head has been read, the rooms write down what they learn, and the relay
-//! closes it when the answer's last byte has left (or [`body::Recorded`] does). Closing counts it on its edge, writes
-//! its line to the access log and hands its spans to the exporter.
+//! closes it when the answer's last byte has left (or [`body::Recorded`] does). Closing counts it on its
+//! edge, writes its line to the access log and hands its spans to the exporter.
 //!
 //! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
-//! Invariant: a record allocates nothing in the steady state: entries are used again; it reads no clock but when
-//! it is dropped; it formats nothing.
+//! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
+//! again; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
 pub mod body;
 pub mod clock;

@@ -60,7 +60,6 @@ impl Record {
     /// An attempt is on its way to `endpoint`; gives the context that its header fields carry, if the
     /// request is kept. Counts a retry when it is not the first.
     pub fn attempt(&mut self, edge: &Arc<Edge>, endpoint: SocketAddr, now: Moment) -> Option<TraceContext> {
-        let desk = Arc::clone(&self.desk);
         let entry = self.entry.as_deref_mut()?;
         if entry.attempts > 0 {
             edge.retry();
@@ -70,7 +69,7 @@ impl Record {
         entry.endpoint = Some(endpoint);
         entry.sent = Some(now);
         let request = entry.trace?;
-        let span = desk.sampler.span_id();
+        let span = self.desk.sampler.span_id();
         entry.tries.push(AttemptSpan {
             span,
             started: now,

@@ -1,7 +1,7 @@
 //! The access log: one line for each request, and for each connection that is not HTTP, at its end.
 //!
 //! Closing a record writes its line on its worker's sheet; a thread of the log's own carries the sheets
-//! to the file or standard output, many lines with one write. [`line`] has the table of fields.
+//! to the file or standard output, many lines with one write. [`mod@line`] has the table of fields.
 //!
 //! Invariant: a data thread never waits for the writer; what does not fit on a sheet is dropped and counted.
 //! Invariant: no header field, no query and no body is ever written; foreign text is escaped.

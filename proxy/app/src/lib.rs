@@ -6,11 +6,13 @@
 //! Invariant: data threads share immutable snapshots and atomic counters, nothing else.
 
 pub mod access_log;
+pub mod admin;
 pub mod adopt;
 pub mod backoff;
 pub mod certify;
 pub mod dial;
 pub mod hold;
+pub mod log;
 pub mod lookup;
 pub mod metrics;
 pub mod record;

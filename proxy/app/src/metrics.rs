@@ -9,11 +9,13 @@
 
 pub mod backend;
 pub mod edge;
+pub mod labels;
 pub mod latency;
 pub mod plain;
 mod process;
 pub mod render;
 pub mod shelf;
+pub mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,35 +1,37 @@
 //! The ledger: one record for each request and each connection, from the first room to its end.
 //!
 //! A spine opens a record when a head has been read, the rooms write down what they learn, and the relay
-//! closes it when the answer's last byte has left (or [`body::Recorded`] does). Closing counts it on its edge, writes
-//! its line to the access log and hands its spans to the exporter.
+//! closes it when the answer's last byte has left (or [`body::Recorded`] does). Closing counts it on its
+//! edge, writes its line to the access log and hands its spans to the exporter.
 //!
 //! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
-//! Invariant: a record allocates nothing in the steady state: entries are used again; it reads no clock but when
-//! it is dropped; it formats nothing.
+//! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
+//! again; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
 pub mod body;
 pub mod clock;
 pub mod connection;
 pub mod entry;
+pub mod request;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use weft_proxy_core::{Moment, Name, Reason};
+use http::{HeaderMap, Method, Uri, Version};
+use weft_proxy_core::{Moment, Reason};
 
 use crate::access_log::{AccessLog, Sheet};
 use crate::metrics::Metrics;
 use crate::metrics::edge::{Direction, Edge, EdgeLabels, Outcome, Protocol};
 use crate::metrics::plain::Dropped;
 use crate::trace::context::TraceContext;
-use crate::trace::span::{AttemptSpan, EventSpan, Finished, Spans};
+use crate::trace::span::{Finished, Spans};
 use crate::trace::{Sampler, Sampling};
 use clock::Clock;
 use entry::Entry;
+pub use request::Record;
 
 /// What all workers' records share.
 #[derive(Clone, Debug)]
@@ -120,13 +122,33 @@ impl Ledger {
         self.0.telemetry.metrics.edge(self.0.worker, labels)
     }
 
-    /// Opens the record of a request.
+    /// Opens the record of a request from the application, or from a client outside the mesh.
     #[must_use]
     pub fn open(
         &self,
         direction: Direction,
         head: Head<'_>,
         client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Record {
+        let trace = self.0.sampler.decide(head.headers, false, now);
+        self.begin(direction, head, client, trace, now)
+    }
+
+    /// Opens the record of an inbound request that another sidecar sent: it decided whether the request is
+    /// kept.
+    #[must_use]
+    pub fn open_within_mesh(&self, head: Head<'_>, client: Option<SocketAddr>, now: Moment) -> Record {
+        let trace = self.0.sampler.decide(head.headers, true, now);
+        self.begin(Direction::Inbound, head, client, trace, now)
+    }
+
+    fn begin(
+        &self,
+        direction: Direction,
+        head: Head<'_>,
+        client: Option<SocketAddr>,
+        trace: Option<TraceContext>,
         now: Moment,
     ) -> Record {
         let mut entry = blank();
@@ -137,14 +159,14 @@ impl Ledger {
         entry.method = Some(head.method.clone());
         entry.client = client;
         entry.started = now;
-        entry.trace = self.0.sampler.decide(head.headers, now);
+        entry.trace = trace;
         if entry.trace.is_some() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
             entry.authority.push_str(start(authority.unwrap_or_default()));
         }
-        Record { entry: Some(entry), desk: Arc::clone(&self.0) }
+        Record::on(entry, &self.0)
     }
 
     /// Records a request whose head could not be read, and which is refused for `reason`.
@@ -163,167 +185,12 @@ impl Ledger {
         entry.started = started;
         entry.status = Some(reason.status());
         let now = self.clock().now();
-        Record { entry: Some(entry), desk: Arc::clone(&self.0) }.close(Ending::Failed(reason), now);
+        Record::on(entry, &self.0).close(Ending::Failed(reason), now);
     }
 
     /// Takes the wall time anew; called about once a minute.
     pub fn sweep(&self) {
         self.clock().set();
-    }
-}
-
-/// The record of one request.
-#[derive(Debug)]
-pub struct Record {
-    entry: Option<Box<Entry>>,
-    desk: Arc<Desk>,
-}
-
-impl Record {
-    /// The edge it counts on: known after routing (inbound) or once an endpoint is chosen (outbound).
-    pub fn edge(&mut self, edge: &Arc<Edge>) {
-        self.write(|entry| entry.edge = Some(Arc::clone(edge)));
-    }
-
-    /// The rule taken, and the backend chosen.
-    pub fn plan(&mut self, rule: &Name, backend: &Name) {
-        self.write(|entry| {
-            entry.rule = Some(rule.clone());
-            entry.backend = Some(backend.clone());
-        });
-    }
-
-    /// The policy that decided.
-    pub fn policy(&mut self, policy: &Name) {
-        self.write(|entry| entry.policy = Some(policy.clone()));
-    }
-
-    /// Where the client wanted to go.
-    pub fn destination(&mut self, destination: SocketAddr) {
-        self.write(|entry| entry.destination = Some(destination));
-    }
-
-    /// The sidecar's own reason for the answer. The first one given stays: it is the cause of the others.
-    pub fn reason(&mut self, reason: Reason) {
-        self.write(|entry| entry.reason = entry.reason.or(Some(reason)));
-    }
-
-    /// An attempt is on its way to `endpoint`; gives the context that its header fields carry, if the
-    /// request is kept. Counts a retry when it is not the first.
-    pub fn attempt(&mut self, edge: &Arc<Edge>, endpoint: SocketAddr, now: Moment) -> Option<TraceContext> {
-        let desk = Arc::clone(&self.desk);
-        let entry = self.entry.as_deref_mut()?;
-        if entry.attempts > 0 {
-            edge.retry();
-        }
-        entry.attempts = entry.attempts.saturating_add(1);
-        entry.edge = Some(Arc::clone(edge));
-        entry.endpoint = Some(endpoint);
-        entry.sent = Some(now);
-        let request = entry.trace?;
-        let span = desk.sampler.span_id();
-        entry.tries.push(AttemptSpan {
-            span,
-            started: now,
-            ended: None,
-            endpoint: Some(endpoint),
-            edge: Some(Arc::clone(edge)),
-            status: None,
-            reason: None,
-        });
-        Some(TraceContext { span, parent: Some(request.span), ..request })
-    }
-
-    /// The last attempt failed, or its answer was given up for a retry.
-    pub fn attempt_over(&mut self, status: Option<StatusCode>, reason: Option<Reason>, now: Moment) {
-        self.write(|entry| {
-            if let Some(last) = entry.tries.last_mut() {
-                (last.ended, last.status, last.reason) = (Some(now), status, reason);
-            }
-        });
-    }
-
-    /// Something happened that a trace should show: "retry", "ejection", "timeout", "fallback".
-    pub fn event(&mut self, name: &'static str, now: Moment) {
-        self.write(|entry| {
-            if entry.trace.is_some() {
-                entry.events.push(EventSpan { at: now, name });
-            }
-        });
-    }
-
-    /// The head of the answer is on its way downstream.
-    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap, now: Moment) {
-        self.write(|entry| {
-            entry.status = Some(status);
-            entry.first_byte = Some(now);
-            if entry.protocol == Protocol::Grpc {
-                entry.grpc = entry.grpc.or_else(|| grpc_status(headers));
-            }
-        });
-    }
-
-    /// The answer's trailers.
-    pub fn trailers(&mut self, trailers: &HeaderMap) {
-        self.write(|entry| {
-            if entry.protocol == Protocol::Grpc {
-                entry.grpc = grpc_status(trailers).or(entry.grpc);
-            }
-        });
-    }
-
-    /// Counts bytes of the body downstream.
-    pub fn down(&mut self, bytes: u64) {
-        self.write(|entry| {
-            entry.down.fetch_add(bytes, Ordering::Relaxed);
-        });
-    }
-
-    /// Counts the bytes of the body upstream, wherever that body goes.
-    #[must_use]
-    pub fn meter_up(&self) -> Meter {
-        Meter(self.entry.as_ref().map_or_else(Arc::default, |entry| Arc::clone(&entry.up)))
-    }
-
-    /// The span of this request, which the application's calls are children of; `None` when it is not kept.
-    #[must_use]
-    pub fn context(&self) -> Option<&TraceContext> {
-        self.entry.as_ref()?.trace.as_ref()
-    }
-
-    /// When it started.
-    #[must_use]
-    pub fn started(&self) -> Moment {
-        self.entry.as_ref().map_or(Moment(0), |entry| entry.started)
-    }
-
-    /// Closes the record.
-    pub fn close(mut self, ending: Ending, now: Moment) {
-        self.finish(ending, now);
-    }
-
-    fn write(&mut self, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.entry.as_deref_mut() {
-            change(entry);
-        }
-    }
-
-    fn finish(&mut self, ending: Ending, now: Moment) {
-        if let Some(mut entry) = self.entry.take() {
-            if let Ending::Failed(reason) = ending {
-                entry.reason = entry.reason.or(Some(reason));
-            }
-            self.desk.close_request(entry, now);
-        }
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if self.entry.is_some() {
-            let now = self.desk.telemetry.clock.now();
-            self.finish(Ending::Failed(Reason::Cancelled), now);
-        }
     }
 }
 
@@ -381,6 +248,7 @@ impl Desk {
 
 thread_local! {
     /// Entries of this thread's closed records, to be used again.
+    #[expect(clippy::vec_box, reason = "entries travel as boxes; here they wait to do so again")]
     static SPARE: RefCell<Vec<Box<Entry>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -409,12 +277,6 @@ fn start(text: &str) -> &str {
 
 /// Bytes of a path or host that are kept. Source: enough for any real path; bounds lines and spans.
 const TEXT: usize = 2_048;
-
-/// The `grpc-status` of a section of fields; a value that is no number counts as UNKNOWN.
-fn grpc_status(fields: &HeaderMap) -> Option<u8> {
-    let value = fields.get("grpc-status")?;
-    Some(value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2))
-}
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@
 //! Invariant: a caller's decision is respected; only requests without one are decided here.
 
 pub mod context;
+mod convert;
+pub mod export;
 pub mod span;
 
 use std::hash::{BuildHasher, Hasher};
@@ -57,13 +59,15 @@ impl Sampler {
         Self { sampling, random: AtomicU64::new(seed), taken: AtomicU64::new(0) }
     }
 
-    /// The span of a request that is kept; `None` for one that is not.
-    pub fn decide(&self, headers: &HeaderMap, now: Moment) -> Option<TraceContext> {
+    /// The span of a request that is kept; `None` for one that is not. Whose request came through
+    /// another sidecar (`within_mesh`) was decided there: without its yes it is not kept, so that no trace
+    /// starts in the middle.
+    pub fn decide(&self, headers: &HeaderMap, within_mesh: bool, now: Moment) -> Option<TraceContext> {
         let incoming = context::read(headers);
         let keep = match incoming.wish {
             Wish::Sample => true,
             Wish::Drop => false,
-            Wish::Open => self.within_ratio() || self.token(now),
+            Wish::Open => !within_mesh && (self.within_ratio() || self.token(now)),
         };
         keep.then(|| self.span(&incoming))
     }
@@ -160,17 +164,26 @@ mod tests {
     fn the_callers_decision_is_respected_whatever_the_ratio() {
         let kept = headers("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let dropped = headers("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-        let context = sampler(0, 0).decide(&kept, second(0)).unwrap();
+        let context = sampler(0, 0).decide(&kept, false, second(0)).unwrap();
         assert_eq!(&context.trace.hex(), b"0af7651916cd43dd8448eb211c80319c");
         assert_eq!(&context.parent.unwrap().hex(), b"b7ad6b7169203331");
         assert_ne!(Some(context.span), context.parent);
-        assert_eq!(sampler(1_000_000, 100).decide(&dropped, second(0)), None);
+        assert_eq!(sampler(1_000_000, 100).decide(&dropped, false, second(0)), None);
+    }
+
+    #[test]
+    fn what_another_sidecar_did_not_keep_is_not_kept_here() {
+        let sampler = sampler(1_000_000, 100);
+        assert_eq!(sampler.decide(&HeaderMap::new(), true, second(0)), None);
+        let kept = headers("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert!(sampler.decide(&kept, true, second(0)).is_some());
     }
 
     #[test]
     fn without_a_caller_the_ratio_decides() {
         let sampler = sampler(250_000, 0);
-        let kept = (0..10_000).filter(|_| sampler.decide(&HeaderMap::new(), second(0)).is_some()).count();
+        let kept =
+            (0..10_000).filter(|_| sampler.decide(&HeaderMap::new(), false, second(0)).is_some()).count();
         assert!((2_300..2_700).contains(&kept), "{kept}");
     }
 
@@ -178,7 +191,8 @@ mod tests {
     fn beside_the_ratio_so_many_a_second_are_kept() {
         let sampler = sampler(0, 3);
         for now in [0, 1, 9] {
-            let kept = (0..10).filter(|_| sampler.decide(&HeaderMap::new(), second(now)).is_some()).count();
+            let kept =
+                (0..10).filter(|_| sampler.decide(&HeaderMap::new(), false, second(now)).is_some()).count();
             assert_eq!(kept, 3, "second {now}");
         }
     }
@@ -188,7 +202,7 @@ mod tests {
         let sampler = sampler(1_000_000, 0);
         let ids: std::collections::HashSet<_> = (0..10_000).map(|_| sampler.span_id()).collect();
         assert_eq!(ids.len(), 10_000);
-        let new = sampler.decide(&HeaderMap::new(), second(0)).unwrap();
+        let new = sampler.decide(&HeaderMap::new(), false, second(0)).unwrap();
         assert_eq!((new.parent, new.flags), (None, 2));
     }
 }

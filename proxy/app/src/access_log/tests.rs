@@ -6,7 +6,10 @@ use std::sync::Condvar;
 
 /// An output that keeps what was written, and can be held up.
 #[derive(Clone, Default)]
-struct Kept(Arc<(Mutex<(Vec<u8>, usize, bool)>, Condvar)>);
+struct Kept(Arc<(Mutex<Written>, Condvar)>);
+
+/// What was written, how many writes began, and whether they are held up.
+type Written = (Vec<u8>, usize, bool);
 
 impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -34,7 +37,11 @@ impl Kept {
 
     fn lines(&self) -> Vec<serde_json::Value> {
         let kept = self.0.0.lock().unwrap();
-        std::str::from_utf8(&kept.0).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        std::str::from_utf8(&kept.0)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until a write began.
@@ -94,7 +101,8 @@ fn errors_only_leaves_out_what_went_well_and_what_the_configuration_answered() {
     grpc.grpc = Some(14);
     sheet.write(&grpc, Moment(1), &clock);
     writer.finish();
-    let paths: Vec<_> = out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
+    let paths: Vec<_> =
+        out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
     assert_eq!(paths, ["/denied", "/broken", "/pkg.Service/Call"]);
     assert_eq!(out.lines()[0]["flags"], "UAEX");
 }

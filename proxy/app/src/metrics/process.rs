@@ -26,7 +26,11 @@ impl Collector for Process {
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let gauges = [
-            ("process_resident_memory_bytes", "Memory resident", field(&status, "VmRSS:").map(|kib| kib * 1024)),
+            (
+                "process_resident_memory_bytes",
+                "Memory resident",
+                field(&status, "VmRSS:").map(|kib| kib * 1024),
+            ),
             ("process_threads", "Threads", field(&status, "Threads:")),
             ("process_open_fds", "File descriptors open", open_fds()),
         ];

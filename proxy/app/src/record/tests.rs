@@ -1,1 +1,316 @@
+//! The ledger: closed exactly once, whatever happens, and counted where it belongs.
 
+use super::body::{Metered, Recorded};
+use super::connection::ConnectionRecord;
+use super::*;
+use crate::access_log::{Mode, Writer};
+use crate::metrics::edge::{Party, Security};
+use crate::metrics::render::Page;
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::sync::mpsc;
+use weft_proxy_core::Name;
+
+struct Bench {
+    telemetry: Telemetry,
+    ledger: Ledger,
+    finished: mpsc::Receiver<Finished>,
+    written: Arc<std::sync::Mutex<Vec<u8>>>,
+    writer: Option<Writer>,
+}
+
+#[derive(Clone)]
+struct Out(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn bench(sampled: bool) -> Bench {
+    let metrics = Arc::new(Metrics::default());
+    let written = Arc::default();
+    let (log, writer) = AccessLog::start(Box::new(Out(Arc::clone(&written))), Arc::clone(&metrics)).unwrap();
+    log.set(Mode::All);
+    let (spans, finished) = Spans::queue();
+    let sampling = Arc::new(Sampling::default());
+    sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
+    let telemetry = Telemetry { clock: Clock::start(), metrics, log, spans, sampling };
+    let ledger = Ledger::new(&telemetry, 0);
+    Bench { telemetry, ledger, finished, written, writer: Some(writer) }
+}
+
+impl Bench {
+    fn open(&self, protocol: Protocol, headers: &HeaderMap) -> Record {
+        let uri = Uri::from_static("http://catalog.shop/items/7?token=secret");
+        let head = Head { protocol, method: &Method::GET, uri: &uri, version: Version::HTTP_11, headers };
+        self.ledger.open(Direction::Outbound, head, None, Moment(1_000))
+    }
+
+    fn edge(&self, protocol: Protocol) -> Arc<Edge> {
+        self.ledger.edge(&EdgeLabels {
+            direction: Direction::Outbound,
+            protocol,
+            security: Security::MutualTls,
+            source: Party::unknown(),
+            destination: Party::unknown(),
+            service: Name::from("shop/catalog:80"),
+            route: Name::from("shop/catalog"),
+        })
+    }
+
+    fn page(&self) -> String {
+        Page::new(Arc::clone(&self.telemetry.metrics)).render()
+    }
+
+    fn lines(&mut self) -> Vec<serde_json::Value> {
+        if let Some(writer) = self.writer.take() {
+            writer.finish();
+        }
+        let written = self.written.lock().unwrap();
+        std::str::from_utf8(&written)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// Requests counted, by status and reason.
+fn counted(page: &str) -> Vec<(String, String, u64)> {
+    let label = |row: &str, name: &str| {
+        let (_, rest) = row.split_once(&format!("{name}=\"")).unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    page.lines()
+        .filter(|line| line.starts_with("weft_requests_total{"))
+        .map(|row| {
+            (
+                label(row, "response_code"),
+                label(row, ",reason"),
+                row.rsplit_once(' ').unwrap().1.parse().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_closed_record_is_counted_logged_and_not_closed_again() {
+    let mut bench = bench(false);
+    let edge = bench.edge(Protocol::Http);
+    let mut record = bench.open(Protocol::Http, &HeaderMap::new());
+    record.plan(&Name::from("rule-1"), &Name::from("shop/catalog:80"));
+    assert_eq!(record.attempt(&edge, "10.0.0.1:80".parse().unwrap(), Moment(2_000)), None);
+    record.meter_up().add(7);
+    record.answered(StatusCode::OK, &HeaderMap::new(), Moment(1_501_000));
+    record.down(11);
+    record.close(Ending::Complete, Moment(3_001_000));
+    assert_eq!(counted(&bench.page()), [("200".into(), String::new(), 1)]);
+    let lines = bench.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = &lines[0];
+    assert_eq!(line["http.path"], "/items/7", "no query");
+    assert_eq!(line["http.host"], "catalog.shop");
+    assert_eq!((&line["bytes.up"], &line["bytes.down"]), (&7.into(), &11.into()));
+    assert_eq!((&line["duration_ms"], &line["first_byte_ms"]), (&3.0.into(), &1.5.into()));
+    assert_eq!(line["dst.endpoint"], "10.0.0.1:80");
+    assert_eq!((&line["route"], &line["rule"]), (&"shop/catalog".into(), &"rule-1".into()));
+    assert!(line.get("reason").is_none() && !line.to_string().contains("secret"), "{line}");
+}
+
+#[test]
+fn a_dropped_record_closes_once_as_cancelled() {
+    let mut bench = bench(false);
+    drop(bench.open(Protocol::Http, &HeaderMap::new()));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _record = bench.open(Protocol::Http, &HeaderMap::new());
+        panic!("a room fell over");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(counted(&bench.page()), [("0".into(), "cancelled".into(), 2)]);
+    assert!(bench.page().contains("weft_refusals_total{direction=\"outbound\",reason=\"cancelled\""));
+    let lines = bench.lines();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["reason"] == "cancelled" && line["flags"] == "DC"));
+}
+
+#[test]
+fn the_first_reason_stays() {
+    let bench = bench(false);
+    let mut record = bench.open(Protocol::Http, &HeaderMap::new());
+    record.reason(Reason::DeniedByPolicy);
+    record.answered(StatusCode::FORBIDDEN, &HeaderMap::new(), Moment(2_000));
+    drop(record);
+    assert_eq!(counted(&bench.page()), [("403".into(), "denied_by_policy".into(), 1)]);
+}
+
+#[test]
+fn used_again_an_entry_remembers_nothing() {
+    let mut bench = bench(false);
+    let edge = bench.edge(Protocol::Http);
+    let mut first = bench.open(Protocol::Http, &HeaderMap::new());
+    first.attempt(&edge, "10.0.0.1:80".parse().unwrap(), Moment(2_000));
+    first.policy(&Name::from("shop/only-cart"));
+    let late = first.meter_up();
+    first.close(Ending::Failed(Reason::UpstreamReset), Moment(3_000));
+    let second = bench.open(Protocol::Grpc, &HeaderMap::new());
+    late.add(999);
+    second.close(Ending::Complete, Moment(4_000));
+    let line = bench.lines().remove(1);
+    for absent in ["reason", "policy", "attempts", "dst.endpoint", "route", "http.status"] {
+        assert!(line.get(absent).is_none(), "{absent} in {line}");
+    }
+    assert_eq!(line["bytes.up"], 0, "a body of an earlier request counts nowhere");
+}
+
+#[test]
+fn an_unreadable_head_is_counted_too() {
+    let mut bench = bench(false);
+    let started = bench.ledger.clock().now();
+    bench.ledger.unreadable(Direction::Inbound, None, Reason::MalformedRequest, started);
+    assert_eq!(counted(&bench.page()), [("400".into(), "malformed_request".into(), 1)]);
+    assert_eq!(bench.lines()[0]["blame"], "downstream");
+}
+
+#[test]
+fn a_retry_is_one_request_with_two_attempts() {
+    let mut bench = bench(true);
+    let edge = bench.edge(Protocol::Http);
+    let mut record = bench.open(Protocol::Http, &HeaderMap::new());
+    let request = *record.context().unwrap();
+    let first = record.attempt(&edge, "10.0.0.1:80".parse().unwrap(), Moment(2_000)).unwrap();
+    record.attempt_over(None, Some(Reason::ConnectRefused), Moment(3_000));
+    record.event("retry", Moment(3_000));
+    let second = record.attempt(&edge, "10.0.0.2:80".parse().unwrap(), Moment(4_000)).unwrap();
+    record.answered(StatusCode::OK, &HeaderMap::new(), Moment(5_000));
+    record.close(Ending::Complete, Moment(6_000));
+    assert_eq!((first.parent, second.parent), (Some(request.span), Some(request.span)));
+    assert!(first.span != second.span && first.trace == request.trace);
+    let page = bench.page();
+    assert_eq!(counted(&page), [("200".into(), String::new(), 1)]);
+    assert!(
+        page.lines().any(|line| line.starts_with("weft_retries_total{") && line.ends_with(" 1")),
+        "{page}"
+    );
+    let finished = bench.finished.try_recv().unwrap();
+    assert_eq!((finished.entry.tries.len(), finished.entry.events.len()), (2, 1));
+    assert!(bench.finished.try_recv().is_err(), "told once");
+}
+
+#[test]
+fn a_full_queue_costs_spans_and_not_requests() {
+    let bench = bench(true);
+    for _ in 0..3_000 {
+        bench.open(Protocol::Http, &HeaderMap::new()).close(Ending::Complete, Moment(2_000));
+    }
+    let dropped = bench.telemetry.metrics.plain().dropped(Dropped::SpanQueue).read();
+    assert_eq!(dropped, 3_000 - 2_048);
+    assert_eq!(counted(&bench.page())[0].2, 3_000);
+}
+
+#[tokio::test]
+async fn a_body_closes_its_record_at_its_end_with_the_grpc_status_of_its_trailers() {
+    let mut bench = bench(false);
+    let mut record = bench.open(Protocol::Grpc, &HeaderMap::new());
+    record.answered(StatusCode::OK, &HeaderMap::new(), Moment(2_000));
+    let frames = [
+        http_body::Frame::data(Bytes::from_static(b"hello")),
+        http_body::Frame::trailers(HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("14"),
+        )])),
+    ];
+    let body = StreamBody::new(tokio_stream::iter(frames.map(Ok::<_, std::io::Error>)));
+    let collected = Recorded::new(body, Some(record), |_| Reason::UpstreamReset).collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["grpc-status"], "14");
+    let line = bench.lines().remove(0);
+    assert_eq!((&line["grpc.status"], &line["bytes.down"]), (&14.into(), &5.into()));
+    assert!(bench.page().contains("grpc_response_status=\"14\""));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_or_is_let_go_says_so() {
+    let bench = bench(false);
+    let broken = tokio_stream::iter([Err::<http_body::Frame<Bytes>, _>(std::io::Error::other("reset"))]);
+    let record = bench.open(Protocol::Http, &HeaderMap::new());
+    let body = Recorded::new(StreamBody::new(broken), Some(record), |_| Reason::UpstreamReset);
+    assert!(body.collect().await.is_err());
+    let record = bench.open(Protocol::Http, &HeaderMap::new());
+    drop(Recorded::new(Full::new(Bytes::from_static(b"x")), Some(record), |never| match *never {}));
+    let reasons: Vec<_> =
+        counted(&bench.page()).into_iter().map(|(_, reason, count)| (reason, count)).collect();
+    assert!(reasons.contains(&("upstream_reset".into(), 1)), "{reasons:?}");
+    assert!(reasons.contains(&("cancelled".into(), 1)), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_closes_with_its_last_frame() {
+    let bench = bench(false);
+    let mut record = bench.open(Protocol::Http, &HeaderMap::new());
+    record.answered(StatusCode::OK, &HeaderMap::new(), Moment(2_000));
+    let mut body =
+        Recorded::new(Full::new(Bytes::from_static(b"abc")), Some(record), |never| match *never {});
+    assert!(body.frame().await.is_some());
+    drop(body);
+    let mut empty = bench.open(Protocol::Http, &HeaderMap::new());
+    empty.answered(StatusCode::OK, &HeaderMap::new(), Moment(2_000));
+    drop(Recorded::new(Full::new(Bytes::new()), Some(empty), |never| match *never {}));
+    assert_eq!(counted(&bench.page()), [("200".into(), String::new(), 2)]);
+}
+
+#[tokio::test]
+async fn the_request_body_is_counted_while_it_passes() {
+    let bench = bench(false);
+    let record = bench.open(Protocol::Http, &HeaderMap::new());
+    let body = Metered::new(Full::new(Bytes::from_static(b"12345")), record.meter_up());
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), 5);
+    let edge = bench.edge(Protocol::Http);
+    let mut record = record;
+    record.edge(&edge);
+    record.close(Ending::Complete, Moment(2_000));
+    assert!(bench.page().lines().any(|l| l.starts_with("weft_request_bytes_total{") && l.ends_with(" 5")));
+}
+
+#[test]
+fn a_relayed_connection_opens_and_closes_once() {
+    let mut bench = bench(false);
+    let edge = bench.edge(Protocol::Tcp);
+    let mut relayed = bench.ledger.connection(Direction::Outbound, None, Moment(0));
+    relayed.relay(&edge, Some("10.0.0.1:5432".parse().unwrap()), Moment(10));
+    relayed.meter_up().add(3);
+    relayed.meter_down().add(4);
+    let mut cut = bench.ledger.connection(Direction::Outbound, None, Moment(0));
+    cut.relay(&edge, None, Moment(10));
+    drop(cut);
+    bench.ledger.connection(Direction::Outbound, None, Moment(0)).hand_to_requests();
+    relayed.close(Ending::Complete, Moment(2_000_000));
+    let page = bench.page();
+    for (name, value) in [
+        ("weft_tcp_connections_opened_total{", " 2"),
+        ("weft_tcp_connections_closed_total{", " 2"),
+        ("weft_tcp_received_bytes_total{", " 3"),
+        ("weft_tcp_sent_bytes_total{", " 4"),
+    ] {
+        assert!(page.lines().any(|l| l.starts_with(name) && l.ends_with(value)), "{name} in\n{page}");
+    }
+    let lines = bench.lines();
+    assert_eq!(lines.len(), 2, "a connection that carried HTTP has no line of its own");
+    assert_eq!((&lines[0]["kind"], &lines[0]["reason"]), (&"connection".into(), &"cancelled".into()));
+    assert_eq!((&lines[1]["bytes.down"], lines[1].get("reason")), (&4.into(), None));
+}
+
+#[test]
+fn a_record_can_move_between_threads() {
+    fn check<T: Send + 'static>() {}
+    check::<Record>();
+    check::<ConnectionRecord>();
+    check::<Ledger>();
+    assert!(size_of::<Record>() <= 16, "a record is carried through every future: {}", size_of::<Record>());
+}

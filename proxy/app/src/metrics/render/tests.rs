@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::metrics::backend::{PolicyVerdict, RuleLabels};
-use crate::metrics::edge::Security;
+use crate::metrics::labels::{Direction, Security};
+use crate::metrics::plain::Handshake;
 use std::time::Duration;
 use weft_proxy_core::{Name, Reason};
 
@@ -79,7 +80,10 @@ fn label_sets_beyond_the_bound_are_counted_together_and_none_is_lost() {
     assert!(rows.len() <= 51, "{}", rows.len());
     let total: u64 = rows.iter().map(|row| row.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
     assert_eq!(total, 1_000);
-    assert!(row(&page, "weft_requests_total{", "destination_service=\"overflow\"").contains("direction=\"outbound\""));
+    assert!(
+        row(&page, "weft_requests_total{", "destination_service=\"overflow\"")
+            .contains("direction=\"outbound\"")
+    );
     assert!(!row(&page, "weft_series_overflow_total", "").ends_with(" 0"));
 }
 
@@ -134,7 +138,12 @@ fn resilience_policy_and_state_show() {
         let row = row(&page, start, contains);
         assert_eq!(row.rsplit_once(' ').unwrap().1, value, "{row}");
     }
-    for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_threads ", "process_cpu_seconds_total "] {
+    for name in [
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_threads ",
+        "process_cpu_seconds_total ",
+    ] {
         assert!(page.lines().any(|line| line.starts_with(name)), "{name} in\n{page}");
     }
     assert!(page.ends_with("# EOF\n"));

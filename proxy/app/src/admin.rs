@@ -1,0 +1,230 @@
+//! The admin server: what an operator, a kubelet and a scraper ask the sidecar.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `GET /metrics` | all counters, OpenMetrics |
+//! | `GET /ready` | 200 when traffic may come, else 503 and why |
+//! | `GET /live` | 200 while the data threads move, else 503 |
+//! | `GET /config` | the snapshot and the settings, JSON |
+//! | `GET /edges` | the live table, JSON |
+//! | `GET /log`, `PUT /log` | the log's filter; a new one is the body (from loopback only) |
+//! | `POST /drain` | begins to drain (from loopback only) |
+//!
+//! Runs on the chores thread; the data threads answer through [`Sidecar`].
+//!
+//! Invariant: whatever happens here, the data threads do not wait for it.
+//! Invariant: what changes the sidecar is taken from loopback only.
+
+pub mod pulse;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::metrics::render::Page;
+use crate::metrics::table::Table;
+use crate::record::clock::Clock;
+
+/// The rest of the sidecar, as the admin server asks it. No answer may wait.
+pub trait Sidecar: Send + Sync + 'static {
+    /// Whether traffic may come.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Whether the data threads move.
+    ///
+    /// # Errors
+    /// Which does not, for a person.
+    fn live(&self) -> Result<(), String>;
+
+    /// The snapshot and the settings.
+    fn config(&self) -> serde_json::Value;
+
+    /// Begins to drain.
+    fn drain(&self);
+}
+
+/// What the admin server serves.
+#[derive(Clone)]
+pub struct Admin(Arc<Desk>);
+
+struct Desk {
+    sidecar: Arc<dyn Sidecar>,
+    metrics: Arc<Metrics>,
+    page: Page,
+    table: Table,
+    clock: Clock,
+    log: Log,
+}
+
+impl Admin {
+    /// An admin server for this sidecar.
+    #[must_use]
+    pub fn new(sidecar: Arc<dyn Sidecar>, metrics: Arc<Metrics>, clock: Clock, log: Log) -> Self {
+        let page = Page::new(Arc::clone(&metrics));
+        Self(Arc::new(Desk { sidecar, metrics, page, table: Table::default(), clock, log }))
+    }
+
+    /// Serves until stopped.
+    ///
+    /// # Cancel safety
+    /// Dropped, it closes its connections.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let router = self.router();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut open = tokio::task::JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(_) = open.join_next() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, peer)) = accepted else {
+                // Out of descriptors, most likely: others must close some first.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    let router = router.clone();
+                    open.spawn(async move {
+                        // However it ends, nobody else has to know.
+                        let _ = tokio::time::timeout(CONNECTION, serve_one(router, stream, peer)).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => self.0.metrics.plain().limit("admin_connections").up(),
+            }
+        }
+    }
+
+    fn router(&self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/ready", get(ready))
+            .route("/live", get(live))
+            .route("/config", get(config))
+            .route("/edges", get(edges))
+            .route("/log", get(filter).put(set_filter))
+            .route("/drain", post(drain))
+            .layer(DefaultBodyLimit::max(BODY))
+            .with_state(self.clone())
+    }
+}
+
+async fn serve_one(router: Router, stream: TcpStream, peer: SocketAddr) -> Result<(), hyper::Error> {
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        let answer = router.clone().call(request);
+        async move {
+            let late = || (StatusCode::SERVICE_UNAVAILABLE, "took too long\n").into_response();
+            Ok::<_, Infallible>(match tokio::time::timeout(REQUEST, answer).await {
+                Ok(Ok(answer)) => answer,
+                Err(_) => late(),
+            })
+        }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+impl Peer {
+    /// The refusal for a peer that is not on loopback.
+    fn stranger(self) -> Option<Response> {
+        let why = "from loopback only: use `kubectl exec`\n";
+        (!self.0.ip().to_canonical().is_loopback()).then(|| (StatusCode::FORBIDDEN, why).into_response())
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, Page::CONTENT_TYPE)], admin.0.page.render())
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    verdict(admin.0.sidecar.ready(), "ready\n")
+}
+
+async fn live(State(admin): State<Admin>) -> Response {
+    verdict(admin.0.sidecar.live(), "live\n")
+}
+
+fn verdict(answer: Result<(), String>, good: &'static str) -> Response {
+    match answer {
+        Ok(()) => good.into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn config(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    Json(admin.0.sidecar.config())
+}
+
+async fn edges(State(admin): State<Admin>) -> impl IntoResponse {
+    Json(admin.0.table.rows(&admin.0.metrics, admin.0.clock.now()))
+}
+
+async fn filter(State(admin): State<Admin>) -> String {
+    format!("{}\n", admin.0.log.filter())
+}
+
+async fn set_filter(State(admin): State<Admin>, Extension(peer): Extension<Peer>, body: String) -> Response {
+    if let Some(refusal) = peer.stranger() {
+        return refusal;
+    }
+    match admin.0.log.set(&body) {
+        Ok(()) => filter(State(admin)).await.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn drain(State(admin): State<Admin>, Extension(peer): Extension<Peer>) -> Response {
+    if let Some(refusal) = peer.stranger() {
+        return refusal;
+    }
+    admin.0.sidecar.drain();
+    (StatusCode::ACCEPTED, "draining\n").into_response()
+}
+
+/// Source: a scraper, a kubelet and some people; far more than ask at once.
+const CONNECTIONS: usize = 64;
+/// Source: ours: a head of an admin request is a few hundred bytes, on loopback or the node's network.
+const HEADERS: Duration = Duration::from_secs(5);
+/// Source: Prometheus gives up a scrape after ten seconds by default.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Source: longer than the usual scrape interval of a minute, so a scraper may keep its connection.
+const CONNECTION: Duration = Duration::from_secs(90);
+/// Source: hyper's least (8 KiB): no admin request is larger.
+const BUFFER: usize = 8 << 10;
+/// Source: a log filter, the only body taken, is a line.
+const BODY: usize = 4 << 10;
+/// Source: ours: long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

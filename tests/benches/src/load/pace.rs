@@ -33,7 +33,12 @@ impl Pace {
             TimerfdTimerFlags::empty(),
             &Itimerspec { it_interval: step, it_value: step },
         )?;
-        Ok(Self { timer: AsyncFd::register(timer)?, start: Instant::now(), period, given: 0, due: 0 })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; this descriptor is owned, which is what it asks for"
+        )]
+        let timer = AsyncFd::new(timer)?;
+        Ok(Self { timer, start: Instant::now(), period, given: 0, due: 0 })
     }
 
     /// Waits for the next due time.

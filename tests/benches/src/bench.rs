@@ -8,6 +8,7 @@
 mod backend;
 mod check;
 mod cpu;
+mod goals;
 mod hello;
 mod histogram;
 mod load;
@@ -136,7 +137,7 @@ fn peers(args: &Args) -> Result<Vec<(Box<dyn Peer>, usize)>> {
     let mut found = Vec::new();
     for word in &args.peers {
         let (name, workers) = word.split_once('/').unwrap_or((word, "1"));
-        let workers = workers.parse().ok().filter(|workers| (1..=64).contains(workers));
+        let workers = workers.trim_end_matches('w').parse().ok().filter(|workers| (1..=64).contains(workers));
         let workers: usize =
             workers.with_context(|| format!("{word}: the workers are a number from 1 to 64"))?;
         match peer(name, args) {

@@ -14,7 +14,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getppid, kill_process, set_parent_process_death_signal, waitpid,
+};
 
 /// First argument of the rig when it is to become another program (see [`become_program`]).
 pub(crate) const EXEC: &str = "child:exec";
@@ -116,7 +118,7 @@ pub(crate) fn end_children_on_signal() -> Result<()> {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = term.recv() => {}
             }
-            listed(|pids| pids.iter().filter_map(|pid| as_pid(*pid)).for_each(end));
+            listed(|pids| pids.iter().filter_map(|pid| as_pid(*pid)).for_each(end_and_reap));
             std::process::exit(130);
         });
     })?;
@@ -145,8 +147,9 @@ fn follow_parent() -> Result<()> {
     Ok(())
 }
 
-fn end(pid: Pid) {
+fn end_and_reap(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
+    let _ = waitpid(Some(pid), WaitOptions::empty());
 }
 
 fn as_pid(pid: u32) -> Option<Pid> {

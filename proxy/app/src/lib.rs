@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The sidecar.
+
+pub mod init;

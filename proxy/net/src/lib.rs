@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Bytes and sockets.
+
+pub mod redirect;

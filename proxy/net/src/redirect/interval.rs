@@ -60,6 +60,15 @@ impl Element {
         }
     }
 
+    /// Length of an element in bits.
+    fn bits(self) -> u32 {
+        match self {
+            Self::Port => u16::BITS,
+            Self::V4 => u32::BITS,
+            Self::V6 => u128::BITS,
+        }
+    }
+
     /// The highest element.
     fn highest(self) -> u128 {
         match self {
@@ -130,20 +139,31 @@ impl Set {
             Element::V6 => Ipv6Addr::from(value).to_string(),
         }
     }
+
+    /// One value, a network, or a range: whichever says it shortest.
+    fn interval_text(&self, first: u128, last: u128) -> String {
+        // An interval is a network when its ends differ in their low bits only, and in all of those.
+        let host_bits = (first ^ last).count_ones();
+        let low_bits = (first ^ last).trailing_ones();
+        match self.element {
+            _ if first == last => self.text(first),
+            Element::V4 | Element::V6 if host_bits == low_bits && first & (first ^ last) == 0 => {
+                format!("{}/{}", self.text(first), self.element.bits() - host_bits)
+            }
+            _ => format!("{}-{}", self.text(first), self.text(last)),
+        }
+    }
 }
 
-/// As nft writes an anonymous set.
+/// As nft writes it: braces only around several.
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = self
-            .intervals
-            .iter()
-            .map(|&(first, last)| match first == last {
-                true => self.text(first),
-                false => format!("{}-{}", self.text(first), self.text(last)),
-            })
-            .collect();
-        write!(f, "{{ {} }}", parts.join(", "))
+        let parts: Vec<String> =
+            self.intervals.iter().map(|&(first, last)| self.interval_text(first, last)).collect();
+        match parts.as_slice() {
+            [one] => write!(f, "{one}"),
+            several => write!(f, "{{ {} }}", several.join(", ")),
+        }
     }
 }
 
@@ -178,8 +198,13 @@ mod tests {
         assert_eq!(Set::of_ports(&ports).to_string(), "{ 80-90, 443 }");
         let nets = ["10.1.0.0/16", "10.0.0.0/16", "10.0.3.0/24", "fd00::/8"].map(|n| n.parse().unwrap());
         let (v4, v6) = Set::of_networks(&nets);
-        assert_eq!(v4.to_string(), "{ 10.0.0.0-10.1.255.255 }");
-        assert_eq!(v6.to_string(), "{ fd00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff }");
+        assert_eq!(v4.to_string(), "10.0.0.0/15");
+        assert_eq!(v6.to_string(), "fd00::/8");
+        let nets = ["10.0.1.0/24", "10.0.2.0/24", "192.0.2.1/32", "0.0.0.0/5"].map(|n| n.parse().unwrap());
+        let (v4, _) = Set::of_networks(&nets);
+        assert_eq!(v4.to_string(), "{ 0.0.0.0/5, 10.0.1.0-10.0.2.255, 192.0.2.1 }");
+        let (v4, _) = Set::of_networks(&["0.0.0.0/0".parse().unwrap()]);
+        assert_eq!(v4.to_string(), "0.0.0.0/0");
     }
 
     #[test]

@@ -27,11 +27,11 @@ table inet weft {
 	chain outbound {
 		type nat hook output priority -100; policy accept;
 		meta l4proto != tcp counter return comment "UDP and all else"
-		tcp dport { 53 } counter return comment "DNS over TCP"
-		oifname "lo" meta skuid 2102 ip saddr { 127.0.0.0-127.255.255.255 } ip daddr != { 127.0.0.0-127.255.255.255 } tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
-		oifname "lo" meta skuid 2102 ip6 saddr { ::1 } ip6 daddr != { ::1 } tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
-		oifname "lo" meta mark 0x836 ip saddr { 127.0.0.0-127.255.255.255 } ip daddr != { 127.0.0.0-127.255.255.255 } tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
-		oifname "lo" meta mark 0x836 ip6 saddr { ::1 } ip6 daddr != { ::1 } tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
+		tcp dport 53 counter return comment "DNS over TCP"
+		oifname "lo" meta skuid 2102 ip saddr 127.0.0.0/8 ip daddr != 127.0.0.0/8 tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
+		oifname "lo" meta skuid 2102 ip6 saddr ::1 ip6 daddr != ::1 tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
+		oifname "lo" meta mark 0x836 ip saddr 127.0.0.0/8 ip daddr != 127.0.0.0/8 tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
+		oifname "lo" meta mark 0x836 ip6 saddr ::1 ip6 daddr != ::1 tcp flags & (fin | syn | rst | ack) == syn counter redirect to :15006 comment "the sidecar calling its own pod"
 		meta skuid 2102 counter return comment "the sidecar's own"
 		meta mark 0x836 counter return comment "the sidecar's own"
 		oifname "lo" counter return comment "inside the pod"
@@ -68,12 +68,12 @@ fn what_is_skipped_wins_over_what_is_included() {
         ..Capture::default()
     };
     let out = rules(&capture, OUTBOUND_CHAIN);
-    assert!(position(&out, "tcp dport { 25 }") < position(&out, "tcp dport != { 1-1000 }"));
-    assert!(position(&out, "ip daddr { 10.9.0.0-10.9.255.255 }") < position(&out, "ip daddr != { 10.0.0.0"));
-    assert!(position(&out, "ip6 daddr != { fd00::") < position(&out, "redirect to :15001"));
+    assert!(position(&out, "tcp dport 25") < position(&out, "tcp dport != 1-1000"));
+    assert!(position(&out, "ip daddr 10.9.0.0/16") < position(&out, "ip daddr != 10.0.0.0"));
+    assert!(position(&out, "ip6 daddr != fd00::") < position(&out, "redirect to :15001"));
     let inb = rules(&capture, INBOUND_CHAIN);
-    assert!(position(&inb, "tcp dport { 22 }") < position(&inb, "tcp dport != { 8000-8999 }"));
-    assert!(position(&inb, "ip saddr { 192.0.2.0-192.0.2.255 }") < position(&inb, "redirect to :15006"));
+    assert!(position(&inb, "tcp dport 22") < position(&inb, "tcp dport != 8000-8999"));
+    assert!(position(&inb, "ip saddr 192.0.2.0/24") < position(&inb, "redirect to :15006"));
 }
 
 #[test]

@@ -5,8 +5,9 @@
 //!   pod  10.77.0.1  fd77::1   eth0 ═══ eth0   outside  10.77.0.2  fd77::2
 //! ```
 //!
-//! Every listener is a [`Witness`]: it answers each connection with its own name and the connection's
+//! Every listener is a [`witness`]: it answers each connection with its own name and the connection's
 //! original destination, so a test asks "where did this land?" and reads the answer.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -51,7 +51,7 @@ fn a_chain_and_a_redirect_are_what_the_kernel_takes() {
     expect.extend(b"nat\0");
     assert_eq!(chain.1, expect);
 
-    let (_, rule) = all.iter().filter(|(kind, _)| *kind == 0xa06).next_back().unwrap();
+    let (_, rule) = all.iter().rfind(|(kind, _)| *kind == 0xa06).unwrap();
     let port = 15001_u16.to_be_bytes();
     let mut redirect = vec![44, 0, 1, 0x80, 14, 0, 1, 0];
     redirect.extend(b"immediate\0\0\0");

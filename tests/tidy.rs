@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The repository keeps the house's rules: whatever a machine can check of ARCHITECTURE.md is checked here.
+//!
+//! The rules and the tests that show that each can fail are in `weft_tests::tidy`; what is still too
+//! large is listed in `tidy.exceptions`, which may only shrink.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use weft_tests::tidy::{Tree, exceptions, findings, modules::Modules, sizes};
+
+#[test]
+fn the_tree_keeps_the_rules_of_the_house() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let tree = Tree::read(root).unwrap();
+    assert!(tree.ending(".rs").count() > 10, "no tree at {}", root.display());
+    for file in sizes::long_files(&tree, &Modules::of(&tree)) {
+        eprintln!("growing: {file}");
+    }
+    let list = tree.text("tests/tidy.exceptions").unwrap_or_default();
+    let left = exceptions::apply(list, findings(&tree));
+    let said: Vec<String> = left.iter().map(ToString::to_string).collect();
+    assert!(left.is_empty(), "{} findings:\n{}", said.len(), said.join("\n"));
+}

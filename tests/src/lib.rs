@@ -3,3 +3,4 @@
 //! Invariant: nothing here is shipped; the crate may see every other one and none may see it.
 
 pub mod netns;
+pub mod tidy;

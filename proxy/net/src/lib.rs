@@ -1,3 +1,14 @@
-//! Bytes and sockets.
+//! Bytes and sockets of the Weft sidecar: listen, peek, TLS, gathered writes, relay, drain.
+//!
+//! Everything here runs on one thread per worker, inside a [`tokio::runtime::LocalRuntime`]:
+//! state is shared by `Rc` and `Cell`, never by a lock.
+//!
+//! Invariant: this crate knows no policy; it moves bytes and says what it saw.
 
+pub mod buffers;
+pub mod drive;
+pub mod exec;
+pub mod http;
 pub mod redirect;
+pub mod sock;
+pub mod tls;

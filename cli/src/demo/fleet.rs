@@ -1,0 +1,267 @@
+//! The processes of the demo: one control plane, a service and a sidecar for each pod.
+//!
+//! Invariant: no process outlives the demo: each is killed when the fleet is dropped, and each leaves by
+//! itself when its parent is gone.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::place::Block;
+
+/// A pod of the demo.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: &'static str,
+    account: &'static str,
+    version: &'static str,
+    /// Host in the block: the pod's own address. Its application listens at this plus 100.
+    host: u8,
+    /// What it calls: name, the host its sidecar listens at for it, service, path.
+    calls: &'static [(&'static str, u8, &'static str, &'static str)],
+}
+
+/// All pods of the demo.
+pub(crate) const PODS: [Pod; 7] = [
+    Pod {
+        name: "shop-0",
+        account: "shop",
+        version: "v1",
+        host: 10,
+        calls: &[("catalog", 70, "shop/catalog:8080", "items"), ("cart", 71, "shop/cart:8080", "cart")],
+    },
+    Pod { name: "catalog-v1-0", account: "catalog", version: "v1", host: 20, calls: &[] },
+    Pod { name: "catalog-v2-0", account: "catalog", version: "v2", host: 21, calls: &[] },
+    Pod {
+        name: "cart-0",
+        account: "cart",
+        version: "v1",
+        host: 30,
+        calls: &[("payments", 72, "shop/payments:8080", "quote")],
+    },
+    Pod { name: "payments-0", account: "payments", version: "v1", host: 40, calls: &[] },
+    Pod { name: "payments-1", account: "payments", version: "v1", host: 41, calls: &[] },
+    Pod { name: "pay-later-0", account: "payments", version: "v1", host: 50, calls: &[] },
+];
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) block: Block,
+    pub(crate) folder: PathBuf,
+    program: PathBuf,
+    otlp: Option<String>,
+    control_plane: Option<Child>,
+    control_plane_grpc: Option<SocketAddr>,
+    others: Vec<Child>,
+    /// Where each sidecar's admin listens, by pod.
+    pub(crate) admin: BTreeMap<&'static str, SocketAddr>,
+}
+
+/// How long a process may take to be ready. Source: an idle machine needs 0.1 s; a loaded one much more.
+const READY: Duration = Duration::from_secs(30);
+
+impl Fleet {
+    /// Starts everything, in the order in which it depends on each other.
+    ///
+    /// # Errors
+    /// When a process does not start or is not ready in time, with the end of its log.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends what was started.
+    pub(crate) async fn start(block: Block, folder: &Path, otlp: Option<String>) -> anyhow::Result<Self> {
+        let mut fleet = Self {
+            block,
+            folder: folder.to_owned(),
+            program: std::env::current_exe().context("finding the weft program")?,
+            otlp,
+            control_plane: None,
+            control_plane_grpc: None,
+            others: Vec::new(),
+            admin: BTreeMap::new(),
+        };
+        fleet.write_tokens()?;
+        fleet.start_control_plane().await?;
+        for pod in &PODS {
+            fleet.start_service(pod)?;
+        }
+        for pod in &PODS {
+            fleet.start_sidecar(pod)?;
+        }
+        for pod in &PODS {
+            let ready = fleet.ready(&fleet.path(&format!("{}.ready", pod.name))).await;
+            let ready = ready.with_context(|| fleet.log_of(pod.name))?;
+            let admin = ready["admin"].as_str().unwrap_or_default();
+            fleet.admin.insert(pod.name, admin.parse().context("the sidecar's admin address")?);
+        }
+        Ok(fleet)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The folder that the control plane watches.
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.path("manifests")
+    }
+
+    /// One join token a pod. The folder is the demo's own, so a token that says what it is for will do
+    /// where nobody else can read.
+    fn write_tokens(&self) -> anyhow::Result<()> {
+        use std::fmt::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut text = String::new();
+        for pod in &PODS {
+            writeln!(text, "- token: {}\n  workload: shop/{}", self.token(pod), pod.name)?;
+        }
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path("join-tokens.yaml"))?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        Ok(())
+    }
+
+    fn token(&self, pod: &Pod) -> String {
+        format!("demo-{}-{}", std::process::id(), pod.name)
+    }
+
+    /// Starts the control plane; after a kill, on the address it had.
+    pub(crate) async fn start_control_plane(&mut self) -> anyhow::Result<()> {
+        let ready = self.path("control-plane.ready");
+        let _ = std::fs::remove_file(&ready);
+        let listen = self.control_plane_grpc.unwrap_or(SocketAddr::from((self.block.ip(2), 0)));
+        let mut command = self.command("control-plane", "control-plane")?;
+        command
+            .args(["run", "--listen", &listen.to_string()])
+            .args(["--admin", &SocketAddr::from((self.block.ip(2), 0)).to_string()])
+            .arg("--manifests")
+            .arg(self.manifests())
+            .arg("--state")
+            .arg(self.path("state"))
+            .arg("--join-tokens")
+            .arg(self.path("join-tokens.yaml"))
+            .arg("--write-trust-anchors")
+            .arg(self.path("trust-anchors.pem"))
+            .arg("--ready-file")
+            .arg(&ready);
+        self.control_plane = Some(command.spawn().context("starting the control plane")?);
+        let told = self.ready(&ready).await.with_context(|| self.log_of("control-plane"))?;
+        let grpc = told["grpc"].as_str().unwrap_or_default();
+        self.control_plane_grpc = Some(grpc.parse().context("the control plane's address")?);
+        Ok(())
+    }
+
+    /// Kills the control plane as a crash would.
+    pub(crate) async fn kill_control_plane(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.control_plane.take() {
+            child.kill().await.context("killing the control plane")?;
+        }
+        Ok(())
+    }
+
+    fn start_service(&mut self, pod: &Pod) -> anyhow::Result<()> {
+        let mut command = self.command("demo-service", &format!("{}.service", pod.name))?;
+        command
+            .args(["--pod", pod.name, "--version", pod.version])
+            .args(["--listen", &self.block.at(pod.host + 100).to_string()]);
+        for (name, host, _, path) in pod.calls {
+            command.args(["--call", &format!("{name}={}/{path}", self.block.at(*host))]);
+        }
+        self.others.push(command.spawn().with_context(|| format!("starting the service of {}", pod.name))?);
+        Ok(())
+    }
+
+    fn start_sidecar(&mut self, pod: &Pod) -> anyhow::Result<()> {
+        let mut command = self.command("proxy", pod.name)?;
+        let control_plane = self.control_plane_grpc.context("the control plane has no address")?;
+        command
+            .args(["run", "--workload", &format!("shop/{}", pod.name)])
+            .args(["--control-plane", &control_plane.to_string()])
+            .arg("--trust-anchors")
+            .arg(self.path("trust-anchors.pem"))
+            .args(["--join-token", &self.token(pod), "--workers", "1"])
+            .args(["--admin", &SocketAddr::from((self.block.ip(pod.host), 0)).to_string()])
+            .arg("--ready-file")
+            .arg(self.path(&format!("{}.ready", pod.name)))
+            .args(["--access-log-file".into(), self.path(&format!("{}.access.log", pod.name))])
+            .arg("--inbound")
+            .arg(format!("{}={}", self.block.at(pod.host), self.block.at(pod.host + 100)));
+        for (_, host, service, _) in pod.calls {
+            command.args(["--outbound", &format!("{}={service}", self.block.at(*host))]);
+        }
+        if let Some(otlp) = &self.otlp {
+            command.args(["--otlp", otlp]);
+        }
+        self.others.push(command.spawn().with_context(|| format!("starting the sidecar of {}", pod.name))?);
+        Ok(())
+    }
+
+    /// A command of the multi-call program with its log in the demo's folder.
+    fn command(&self, verb: &str, log: &str) -> anyhow::Result<Command> {
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path(&format!("{log}.log")))?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg(verb)
+            .env("WEFT_EXIT_WITH_PARENT", "true")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Waits until a process has said that it is ready, and what it said.
+    async fn ready(&self, file: &Path) -> anyhow::Result<Value> {
+        let started = Instant::now();
+        while started.elapsed() < READY {
+            if let Ok(text) = std::fs::read_to_string(file)
+                && let Ok(value) = serde_json::from_str(&text)
+            {
+                return Ok(value);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("not ready within {} s", READY.as_secs())
+    }
+
+    fn log_of(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
+        let tail: Vec<&str> = text.lines().rev().take(5).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        format!("{name} said last:\n{}", tail.join("\n"))
+    }
+
+    /// Where the application of a pod listens, past its sidecar.
+    pub(crate) fn application(&self, pod: &str) -> Option<SocketAddr> {
+        let pod = PODS.iter().find(|known| known.name == pod)?;
+        Some(self.block.at(pod.host + 100))
+    }
+
+    /// The door of the shop, at its sidecar.
+    pub(crate) fn door(&self) -> SocketAddr {
+        self.block.at(PODS[0].host)
+    }
+
+    /// Ends every process, sidecars and services first, and waits for them.
+    pub(crate) async fn stop(&mut self) {
+        for child in self.others.iter_mut().chain(self.control_plane.iter_mut()) {
+            let _ = child.start_kill();
+        }
+        for child in self.others.iter_mut().chain(self.control_plane.iter_mut()) {
+            let _ = child.wait().await;
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One request and its answer while their bodies flow.
+//!
+//! Made when a request is accepted, shared by the two bodies and the spine, and gone when both bodies
+//! are. It keeps what must outlive the head of the answer: the record, the endpoint's load, the link.
+//!
+//! Invariant: the record closes when the answer's body ends, or when the exchange is dropped.
+//! Invariant: the link goes back to its pool only after the answer was read whole.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::HeaderMap;
+use weft_proxy_core::{Reason, hygiene};
+use weft_proxy_net::http::client::Entered;
+use weft_proxy_net::http::interim::Continue;
+use weft_proxy_net::http::{Body, Cut, Finish, Lease, Tally};
+
+use crate::record::Record;
+use crate::upstream::{Picked, Upstream};
+use crate::worker::Worker;
+
+/// A request on its way to the upstream.
+pub(crate) type RequestBody = Body<RequestTally>;
+/// An answer on its way to the downstream.
+pub(crate) type ResponseBody = Body<ResponseTally>;
+
+/// One request and its answer.
+pub(crate) struct Exchange {
+    worker: Rc<Worker>,
+    record: RefCell<Option<Record>>,
+    up: Cell<u64>,
+    down: Cell<u64>,
+    grpc_status: Cell<Option<u8>>,
+    /// Holds the request body until the upstream wants it.
+    pub(crate) go_on: Rc<Continue>,
+    held: RefCell<Held>,
+    deadline: RefCell<Option<Pin<Box<tokio::time::Sleep>>>>,
+}
+
+/// What an exchange keeps until its answer has been read.
+#[derive(Default)]
+struct Held {
+    lease: Option<Lease<RequestBody>>,
+    entered: Option<Entered>,
+    picked: Option<Picked>,
+    upstream: Option<Rc<Upstream>>,
+}
+
+impl Exchange {
+    pub(crate) fn open(worker: &Rc<Worker>, record: Record) -> Rc<Self> {
+        Rc::new(Self {
+            worker: worker.clone(),
+            record: RefCell::new(Some(record)),
+            up: Cell::new(0),
+            down: Cell::new(0),
+            grpc_status: Cell::new(None),
+            go_on: Rc::default(),
+            held: RefCell::default(),
+            deadline: RefCell::default(),
+        })
+    }
+
+    /// Writes into the record, while it is open.
+    pub(crate) fn note(&self, write: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.record.borrow_mut().as_mut() {
+            write(record);
+        }
+    }
+
+    /// The backend whose retry budget counts this exchange.
+    pub(crate) fn enter(&self, upstream: &Rc<Upstream>) {
+        let mut held = self.held.borrow_mut();
+        if let Some(old) = held.upstream.replace(upstream.clone()) {
+            old.leave();
+        }
+        upstream.enter(self.worker.now());
+    }
+
+    /// Keeps the HTTP/1.1 link until the answer has been read.
+    pub(crate) fn hold_lease(&self, lease: Lease<RequestBody>) {
+        self.held.borrow_mut().lease = Some(lease);
+    }
+
+    /// Counts on the HTTP/2 link until the answer has been read.
+    pub(crate) fn hold_stream(&self, entered: Entered) {
+        self.held.borrow_mut().entered = Some(entered);
+    }
+
+    /// Counts as load of the endpoint until the answer has been read.
+    pub(crate) fn hold_endpoint(&self, picked: Picked) {
+        self.held.borrow_mut().picked = Some(picked);
+    }
+
+    /// The link, for an upgrade.
+    pub(crate) fn take_lease(&self) -> Option<Lease<RequestBody>> {
+        self.held.borrow_mut().lease.take()
+    }
+
+    /// Cuts the bodies off when `deadline` passes.
+    pub(crate) fn cut_at(&self, deadline: tokio::time::Instant) {
+        *self.deadline.borrow_mut() = Some(Box::pin(tokio::time::sleep_until(deadline)));
+    }
+
+    /// Closes the record for an exchange that was answered or broke before its bodies flowed.
+    pub(crate) fn close(&self, ended: Option<Reason>) {
+        if let Some(mut record) = self.record.borrow_mut().take() {
+            record.bytes(self.up.get(), self.down.get());
+            if let Some(code) = self.grpc_status.get() {
+                record.grpc_status(code);
+            }
+            record.close(self.worker.now(), ended);
+        }
+    }
+
+    /// The record, for an exchange that turns into a relayed stream.
+    pub(crate) fn take_record(&self) -> Option<Record> {
+        self.record.borrow_mut().take()
+    }
+
+    fn release(&self) {
+        let held = std::mem::take(&mut *self.held.borrow_mut());
+        if let Some(upstream) = &held.upstream {
+            upstream.leave();
+        }
+    }
+
+    fn poll_deadline(&self, cx: &mut Context<'_>) -> Result<(), Cut> {
+        let mut deadline = self.deadline.borrow_mut();
+        match deadline.as_mut().map(|sleep| sleep.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Err(Cut),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.close(Some(Reason::Cancelled));
+        self.release();
+    }
+}
+
+/// Keeps count of a request body.
+pub(crate) struct RequestTally(pub(crate) Rc<Exchange>);
+
+impl Tally for RequestTally {
+    fn frame(&self, bytes: usize) {
+        self.0.up.set(self.0.up.get() + bytes as u64);
+    }
+
+    fn finish(&self, _how: Finish) {}
+
+    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        if let Err(cut) = self.0.poll_deadline(cx) {
+            return Poll::Ready(Err(cut));
+        }
+        self.0.go_on.poll_open(cx).map(Ok)
+    }
+
+    fn trailers(&self, trailers: &mut HeaderMap) {
+        hygiene::scrub_trailers(trailers);
+    }
+}
+
+/// Keeps count of an answer's body, and ends the exchange with it.
+pub(crate) struct ResponseTally(pub(crate) Rc<Exchange>);
+
+impl Tally for ResponseTally {
+    fn frame(&self, bytes: usize) {
+        self.0.down.set(self.0.down.get() + bytes as u64);
+    }
+
+    fn finish(&self, how: Finish) {
+        let cut = self.0.deadline.borrow().as_ref().is_some_and(|sleep| sleep.is_elapsed());
+        self.0.close(match how {
+            Finish::Whole => None,
+            Finish::Broken if cut => Some(Reason::RequestTimeout),
+            Finish::Broken => Some(Reason::UpstreamReset),
+            Finish::Dropped => Some(Reason::Cancelled),
+        });
+        self.0.release();
+    }
+
+    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        Poll::Ready(self.0.poll_deadline(cx))
+    }
+
+    fn trailers(&self, trailers: &mut HeaderMap) {
+        self.0.grpc_status.set(grpc_status(trailers));
+        hygiene::scrub_trailers(trailers);
+    }
+}
+
+/// The gRPC status among header fields or trailers.
+pub(crate) fn grpc_status(fields: &HeaderMap) -> Option<u8> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

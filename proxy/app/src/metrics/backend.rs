@@ -1,0 +1,129 @@
+//! What is counted of a backend and of a policy's rule.
+//!
+//! Adopt takes the handles when it builds a snapshot; balance, connect and authorize add to them.
+//!
+//! Invariant: a handle that no snapshot holds any more leaves the registry.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use weft_proxy_core::Name;
+
+/// What is counted of one backend (a service port).
+#[derive(Debug, Default)]
+pub struct BackendMeter {
+    pub(super) ejected: AtomicU64,
+    pub(super) restored: AtomicU64,
+    pub(super) out: AtomicI64,
+    pub(super) open: AtomicI64,
+    pub(super) overflow: AtomicU64,
+    pub(super) fallback: AtomicU64,
+    pub(super) budget_spent: AtomicU64,
+    pub(super) pending: AtomicI64,
+}
+
+impl BackendMeter {
+    /// An endpoint was ejected.
+    pub fn ejected(&self) {
+        self.ejected.fetch_add(1, Ordering::Relaxed);
+        self.out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An ejected endpoint is back.
+    pub fn restored(&self) {
+        self.restored.fetch_add(1, Ordering::Relaxed);
+        self.out.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An ejected endpoint left the backend without being restored.
+    pub fn forgotten(&self) {
+        self.out.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A worker's circuit to this backend opened (all endpoints ejected) or closed; told on change only.
+    pub fn circuit(&self, open: bool) {
+        self.open.fetch_add(if open { 1 } else { -1 }, Ordering::Relaxed);
+    }
+
+    /// A request was refused because too many wait or too many connections are open.
+    pub fn overflowed(&self) {
+        self.overflow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request went to the fallback instead.
+    pub fn fell_back(&self) {
+        self.fallback.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A retry was not made because the budget was spent.
+    pub fn budget_spent(&self) {
+        self.budget_spent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request began (+1) or ceased (-1) to wait for a connection.
+    pub fn waits(&self, change: i64) {
+        self.pending.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// Endpoints that are ejected now, over all workers.
+    #[must_use]
+    pub fn out(&self) -> i64 {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    /// Whether any worker's circuit is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Endpoints ejected so far.
+    #[must_use]
+    pub fn ejections(&self) -> u64 {
+        self.ejected.load(Ordering::Relaxed)
+    }
+}
+
+/// What a policy's rule did with a connection or request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PolicyVerdict {
+    /// Let it pass.
+    Allow,
+    /// Refused it.
+    Deny,
+    /// Would have refused it, were it enforced.
+    ShadowDeny,
+}
+
+impl PolicyVerdict {
+    /// The word in labels and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::ShadowDeny => "shadow_deny",
+        }
+    }
+}
+
+/// What tells one count of verdicts from another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleLabels {
+    /// The policy, `<namespace>/<name>`.
+    pub policy: Name,
+    /// The rule's name or number; empty where no rule of the policy matched.
+    pub rule: Name,
+    /// What it did.
+    pub verdict: PolicyVerdict,
+}
+
+/// A count of verdicts.
+#[derive(Debug, Default)]
+pub struct RuleMeter(pub(super) AtomicU64);
+
+impl RuleMeter {
+    /// The rule decided once more.
+    pub fn decided(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

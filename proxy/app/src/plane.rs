@@ -1,0 +1,72 @@
+//! What all data threads of a sidecar share: configuration, identity, telemetry, limits.
+//!
+//! Invariant: immutable, or swapped whole; a data thread reads it without a lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use weft_proxy_core::Snapshot;
+use weft_proxy_net::http::{LiveLimits, ServeLimits};
+use weft_proxy_net::tls::TlsIdentity;
+
+use crate::lookup::Lookup;
+use crate::metrics::edge::Party;
+use crate::record::Telemetry;
+use crate::record::clock::Clock;
+use crate::snapshots::Snapshots;
+
+/// Limits of the data path, from the settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DataLimits {
+    /// Downstream HTTP.
+    pub(crate) serve: ServeLimits,
+    /// Idle and slow connections.
+    pub(crate) live: LiveLimits,
+    /// A connection to the application.
+    pub(crate) connect: Duration,
+    /// First bytes of a connection.
+    pub(crate) detect: Duration,
+    /// A TLS handshake.
+    pub(crate) handshake: Duration,
+    /// Opaque connections without bytes.
+    pub(crate) idle: Duration,
+    /// Downstream connections a worker.
+    pub(crate) connections: usize,
+    /// Connections to the application, a port and worker.
+    pub(crate) application_connections: u32,
+    /// Requests that wait for one.
+    pub(crate) application_pending: u32,
+    /// Unused connections to the application.
+    pub(crate) application_idle: Duration,
+}
+
+/// What all data threads share.
+pub(crate) struct Plane {
+    pub(crate) snapshots: Snapshots,
+    pub(crate) identity: Arc<TlsIdentity>,
+    pub(crate) lookup: Lookup,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) clock: Clock,
+    pub(crate) limits: DataLimits,
+    /// Who this sidecar stands for.
+    pub(crate) own: Party,
+    pub(crate) draining: AtomicBool,
+}
+
+impl Plane {
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.newest()
+    }
+
+    /// Its generation; one atomic load.
+    pub(crate) fn generation(&self) -> u64 {
+        self.snapshots.generation()
+    }
+
+    /// Whether the sidecar is leaving.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,135 @@
+//! What a record knows about one request or connection.
+//!
+//! Filled by the rooms while the walk goes on; read once, by the access log and the exporter, after it.
+//!
+//! Invariant: holds handles and numbers; nothing in it was formatted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use http::{Method, StatusCode, Version};
+use weft_proxy_core::{Moment, Name, Reason};
+
+use crate::metrics::edge::{Direction, Edge, Protocol};
+use crate::trace::context::TraceContext;
+use crate::trace::span::{AttemptSpan, EventSpan};
+
+/// One request or connection, as far as known.
+#[derive(Debug)]
+pub struct Entry {
+    /// A whole connection (opaque bytes), not a request.
+    pub connection: bool,
+    /// Seen from the pod.
+    pub direction: Direction,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// HTTP version of the downstream; `None` on connections.
+    pub version: Option<Version>,
+    /// Method; `None` on connections and when the head could not be read.
+    pub method: Option<Method>,
+    /// Path without query; empty when nobody will read it.
+    pub path: String,
+    /// Host asked for; empty when nobody will read it.
+    pub authority: String,
+    /// Who connected.
+    pub client: Option<SocketAddr>,
+    /// Where the client wanted to go.
+    pub destination: Option<SocketAddr>,
+    /// When it started.
+    pub started: Moment,
+    /// When the last attempt was sent on its way.
+    pub sent: Option<Moment>,
+    /// When the answer began.
+    pub first_byte: Option<Moment>,
+    /// Status answered to the downstream.
+    pub status: Option<StatusCode>,
+    /// gRPC status answered to the downstream.
+    pub grpc: Option<u8>,
+    /// The sidecar's own reason; the first one given stays.
+    pub reason: Option<Reason>,
+    /// The edge it is counted on.
+    pub edge: Option<Arc<Edge>>,
+    /// Rule taken within the route.
+    pub rule: Option<Name>,
+    /// Policy that decided.
+    pub policy: Option<Name>,
+    /// Backend chosen.
+    pub backend: Option<Name>,
+    /// Endpoint of the last attempt.
+    pub endpoint: Option<SocketAddr>,
+    /// Attempts made.
+    pub attempts: u16,
+    /// Bytes of body from downstream to upstream.
+    pub up: Arc<AtomicU64>,
+    /// Bytes of body from upstream to downstream.
+    pub down: Arc<AtomicU64>,
+    /// Its span, when it is kept.
+    pub trace: Option<TraceContext>,
+    /// Its attempts, when it is kept.
+    pub tries: Vec<AttemptSpan>,
+    /// What happened, when it is kept.
+    pub events: Vec<EventSpan>,
+}
+
+impl Entry {
+    /// An entry about nothing yet.
+    #[must_use]
+    pub fn blank() -> Box<Self> {
+        Box::new(Self {
+            connection: false,
+            direction: Direction::Inbound,
+            protocol: Protocol::Http,
+            version: None,
+            method: None,
+            path: String::new(),
+            authority: String::new(),
+            client: None,
+            destination: None,
+            started: Moment(0),
+            sent: None,
+            first_byte: None,
+            status: None,
+            grpc: None,
+            reason: None,
+            edge: None,
+            rule: None,
+            policy: None,
+            backend: None,
+            endpoint: None,
+            attempts: 0,
+            up: Arc::default(),
+            down: Arc::default(),
+            trace: None,
+            tries: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// Forgets everything but the room its texts take, so that the entry can serve again.
+    pub fn wipe(&mut self) {
+        self.path.clear();
+        self.path.shrink_to(KEPT_TEXT);
+        self.authority.clear();
+        self.authority.shrink_to(KEPT_TEXT);
+        (self.version, self.method, self.client, self.destination) = (None, None, None, None);
+        (self.sent, self.first_byte, self.status, self.grpc) = (None, None, None, None);
+        (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);
+        (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
+        self.tries.clear();
+        self.events.clear();
+        zero(&mut self.up);
+        zero(&mut self.down);
+    }
+}
+
+/// Sets the counter to zero, or takes a new one while somebody still counts on the old.
+fn zero(counter: &mut Arc<AtomicU64>) {
+    match Arc::get_mut(counter) {
+        Some(count) => *count.get_mut() = 0,
+        None => *counter = Arc::default(),
+    }
+}
+
+/// Bytes of text that a spare entry keeps. Source: longer paths and hosts are rare.
+const KEPT_TEXT: usize = 512;

@@ -1,0 +1,93 @@
+//! Room 4, **authorize**: who asks, for what, in; leave to pass, or the rule that refuses, out.
+//!
+//! After *detect*, before *connect*. Asked once for a connection and, where it carries HTTP, again for
+//! each request.
+//!
+//! Invariant: without configuration nothing passes; a policy that has not arrived denies.
+//! Invariant: what a shadow policy would have refused is counted, and passes.
+
+use std::sync::Arc;
+
+use weft_proxy_core::authorize::{Denial, RuleRef, Verdict};
+use weft_proxy_core::spec::{MutualTls, Protocol};
+use weft_proxy_core::{Head, Inbound, Name, Reason};
+
+use crate::exchange::Exchange;
+use crate::metrics::backend::{PolicyVerdict, RuleLabels};
+use crate::seat::Seat;
+use crate::worker::Worker;
+
+/// Judges one request; gives the protocol that the application's port declares.
+pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Result<Protocol, Reason> {
+    let Some((_, port)) = seat.application() else { return Err(Reason::UnknownDestination) };
+    let inbound = seat.worker.inbound().ok_or(Reason::ConfigTimeout)?;
+    if let Some(shadow) = inbound.shadow_request(&seat.peer, port, head) {
+        count(&seat.worker, &shadow, true);
+    }
+    let verdict = inbound.authorize_request(&seat.peer, port, head);
+    count(&seat.worker, &verdict, false);
+    exchange.note(|record| {
+        if let Some(policy) = deciding(&verdict) {
+            record.policy(&policy);
+        }
+    });
+    match verdict {
+        Verdict::Allowed { .. } => Ok(inbound.protocol(port)),
+        Verdict::Denied { by } => Err(by.reason()),
+    }
+}
+
+/// Judges one connection: mTLS where it is demanded, and policies for bytes of any kind.
+pub(crate) fn authorize_bytes(
+    worker: &Worker,
+    inbound: &Arc<Inbound>,
+    peer: &weft_proxy_core::Peer,
+    port: u16,
+) -> Result<Option<Name>, (Reason, Option<Name>)> {
+    if let Some(shadow) = inbound.shadow_connection(peer, port) {
+        count(worker, &shadow, true);
+    }
+    let verdict = inbound.authorize_connection(peer, port);
+    count(worker, &verdict, false);
+    let policy = deciding(&verdict);
+    match verdict {
+        Verdict::Allowed { .. } => Ok(policy),
+        Verdict::Denied { by } => Err((by.reason(), policy)),
+    }
+}
+
+/// Whether a plaintext peer may even begin.
+pub(crate) fn demands_mutual_tls(inbound: &Inbound, port: u16) -> bool {
+    inbound.mutual_tls(port) == MutualTls::Strict
+}
+
+fn rule_of(verdict: &Verdict) -> Option<&RuleRef> {
+    match verdict {
+        Verdict::Allowed { by } => by.as_ref(),
+        Verdict::Denied { by: Denial::Rule(rule) } => Some(rule),
+        Verdict::Denied { .. } => None,
+    }
+}
+
+/// The policy and rule that decided, as logs name them: `namespace/policy#rule`.
+fn deciding(verdict: &Verdict) -> Option<Name> {
+    match verdict {
+        Verdict::Denied { by: Denial::PolicyMissing(name) } => Some(name.clone()),
+        _ => rule_of(verdict).map(|rule| rule.full().clone()),
+    }
+}
+
+fn count(worker: &Worker, verdict: &Verdict, shadow: bool) {
+    let said = match (verdict, shadow) {
+        (Verdict::Allowed { .. }, false) => PolicyVerdict::Allow,
+        (Verdict::Allowed { .. }, true) => return,
+        (Verdict::Denied { .. }, false) => PolicyVerdict::Deny,
+        (Verdict::Denied { .. }, true) => PolicyVerdict::ShadowDeny,
+    };
+    let Some(rule) = rule_of(verdict) else { return };
+    worker.rule_meter(rule, said, || RuleLabels {
+        policy: rule.policy.clone(),
+        rule: Name::from(&*rule.rule),
+        verdict: said,
+    });
+}

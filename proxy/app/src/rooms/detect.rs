@@ -1,0 +1,95 @@
+//! Room 3, **detect**: a connection in, what it speaks out.
+//!
+//! After *identify*, before *authorize*. A declared protocol is believed, except that HTTP/2 with prior
+//! knowledge is recognised on an HTTP port. Where nothing is declared the first bytes decide; a client
+//! that stays silent is given [`PATIENCE`], and then the upstream is asked as well, because in many
+//! protocols the server speaks first.
+//!
+//! Invariant: nobody waits for seconds to learn that a server speaks first.
+//! Invariant: what was looked at is still unread.
+
+use std::time::Duration;
+
+use weft_proxy_core::spec::Protocol;
+use weft_proxy_core::{Detection, detect};
+use weft_proxy_net::sock::Sock;
+
+use crate::metrics::edge::Direction;
+use crate::metrics::plain::Guess;
+use crate::worker::Worker;
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+    /// The application's own TLS.
+    Tls,
+    /// Anything else.
+    Bytes,
+    /// Nothing yet: the client waits for the server.
+    Silence,
+}
+
+/// How long a client may stay silent before the upstream is asked as well. Source: clients that speak
+/// first do so with the handshake's last packet; 20 ms covers a network's delay between two zones.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Waits for the first bytes of a connection whose client speaks first, up to `wait`; gives whether
+/// there are any.
+pub(crate) async fn first_bytes(sock: &mut Sock, wait: Duration) -> bool {
+    if !sock.unread_bytes().is_empty() {
+        return true;
+    }
+    tokio::time::timeout(wait, sock.preload()).await.is_ok_and(|read| read.is_ok_and(|n| n > 0))
+}
+
+/// Finds out what a connection speaks.
+pub(crate) async fn find(worker: &Worker, direction: Direction, declared: Protocol, sock: &mut Sock) -> Spoken {
+    match declared {
+        Protocol::Opaque => return Spoken::Bytes,
+        Protocol::Tls => return Spoken::Tls,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Detect => {}
+    }
+    let known = declared != Protocol::Detect;
+    let wait = if known { worker.plane.limits.live.idle } else { PATIENCE };
+    if !first_bytes(sock, wait).await {
+        return Spoken::Silence;
+    }
+    let seen = settle(worker, sock).await;
+    if !known {
+        let guess = match seen {
+            Detection::Http1 => Guess::Http1,
+            Detection::Http2 => Guess::Http2,
+            Detection::Tls => Guess::Tls,
+            Detection::Opaque | Detection::More => Guess::Opaque,
+        };
+        worker.ledger.metrics().plain().guesses(direction, guess).up();
+    }
+    match seen {
+        Detection::Http1 => Spoken::Http1,
+        Detection::Http2 => Spoken::Http2,
+        Detection::Tls => Spoken::Tls,
+        // On a port that is declared HTTP, hyper refuses what is not: with an answer, not a reset.
+        Detection::Opaque | Detection::More if known => Spoken::Http1,
+        Detection::Opaque | Detection::More => Spoken::Bytes,
+    }
+}
+
+/// Reads on while the bytes at hand could still become one thing or another.
+pub(crate) async fn settle(worker: &Worker, sock: &mut Sock) -> Detection {
+    let deadline = tokio::time::Instant::now() + worker.plane.limits.detect;
+    loop {
+        let seen = detect(sock.unread_bytes());
+        if seen != Detection::More || sock.unread_bytes().len() >= MOST {
+            return seen;
+        }
+        match tokio::time::timeout_at(deadline, sock.preload()).await {
+            Ok(Ok(n)) if n > 0 => {}
+            _ => return seen,
+        }
+    }
+}
+
+/// Bytes looked at. Source: the longest ClientHello record (RFC 8446 §5.1, 16 KiB).
+const MOST: usize = 16 * 1024;

@@ -1,0 +1,304 @@
+//! One downstream connection as its requests see it: who is there, where it goes, what it is counted on.
+//!
+//! Made by a spine once the connection's protocol is known; every request of the connection borrows it.
+//!
+//! Invariant: what is known once a connection is not looked up once a request.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use weft_proxy_core::eject::Event;
+use weft_proxy_core::outbound::Plan;
+use weft_proxy_core::{Endpoint, Hop, Name, Peer, Reason};
+use weft_proxy_net::http::{Conn, Upgrade};
+use weft_proxy_net::sock::Io;
+
+use crate::exchange::{Exchange, ResponseBody};
+use crate::metrics::edge::{Direction, Edge, EdgeLabels, Kept, Party, Protocol, Security, UNKNOWN};
+use crate::record::{Head, Record};
+use crate::reply::{Own, is_grpc};
+use crate::trace;
+use crate::upstream::Picked;
+use crate::worker::{Service, Worker};
+
+/// Where a connection goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Destination {
+    /// A service port, by its routes.
+    Service(Name),
+    /// One workload, called by its address.
+    Direct(Arc<Endpoint>),
+    /// The application behind this sidecar, and the port by which policies know it.
+    Application { address: SocketAddr, port: u16 },
+    /// An address that the mesh knows nothing about.
+    Unknown(SocketAddr),
+}
+
+/// One downstream connection.
+pub(crate) struct Seat {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) io: Io,
+    pub(crate) peer: Peer,
+    pub(crate) client: Option<SocketAddr>,
+    pub(crate) destination: Destination,
+    pub(crate) direction: Direction,
+    /// The peer is a sidecar that proved its identity.
+    pub(crate) secure: bool,
+    edges: RefCell<Kept<Edge>>,
+    upgrade: RefCell<Option<(Upgrade, Option<Record>)>>,
+}
+
+/// What a connection is, when it is seated.
+pub(crate) struct Seating {
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) io: Io,
+    pub(crate) peer: Peer,
+    pub(crate) client: Option<SocketAddr>,
+    pub(crate) destination: Destination,
+    pub(crate) direction: Direction,
+    pub(crate) secure: bool,
+}
+
+impl Seat {
+    pub(crate) fn new(worker: &Rc<Worker>, seating: Seating) -> Rc<Self> {
+        let Seating { conn, io, peer, client, destination, direction, secure } = seating;
+        Rc::new(Self {
+            worker: worker.clone(),
+            conn,
+            io,
+            peer,
+            client,
+            destination,
+            direction,
+            secure,
+            edges: RefCell::default(),
+            upgrade: RefCell::default(),
+        })
+    }
+
+    /// The application's address and port, on an inbound connection.
+    pub(crate) fn application(&self) -> Option<(SocketAddr, u16)> {
+        match self.destination {
+            Destination::Application { address, port } => Some((address, port)),
+            Destination::Service(_) | Destination::Direct(_) | Destination::Unknown(_) => None,
+        }
+    }
+
+    /// Opens the record of a request.
+    pub(crate) fn record(&self, request: &Request<Incoming>) -> Record {
+        let protocol = if is_grpc(request.headers()) { Protocol::Grpc } else { Protocol::Http };
+        let head = Head {
+            protocol,
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+        };
+        self.worker.ledger.open(self.direction, head, self.client, self.worker.now())
+    }
+
+    /// The edge of an inbound request.
+    pub(crate) fn inbound_edge(&self, grpc: bool) -> Arc<Edge> {
+        let generation = self.worker.generation();
+        let mut edges = self.edges.borrow_mut();
+        edges.find(generation, (0, u64::from(grpc)), || self.resolve_inbound(protocol(grpc))).clone()
+    }
+
+    fn resolve_inbound(&self, protocol: Protocol) -> Arc<Edge> {
+        let inbound = self.worker.inbound();
+        let port = self.application().map_or(0, |(_, port)| port);
+        let service = inbound.as_ref().and_then(|inbound| inbound.service_ports(port).first().cloned());
+        self.worker.ledger.edge(&EdgeLabels {
+            direction: Direction::Inbound,
+            protocol,
+            security: if self.secure { Security::MutualTls } else { Security::None },
+            source: party(self.peer.identity.as_ref()),
+            destination: self.worker.own_party(),
+            service: service.unwrap_or_else(|| Name::from(UNKNOWN)),
+            route: Name::from("default"),
+        })
+    }
+
+    /// The edge of one outbound attempt.
+    pub(crate) fn outbound_edge(
+        &self,
+        way: Option<&(Rc<Service>, Plan)>,
+        picked: &Picked,
+        protocol: Protocol,
+    ) -> Arc<Edge> {
+        let rule = way.and_then(|(_, plan)| plan.rule).map_or(u64::MAX, u64::from);
+        // The endpoint's place in memory tells it apart for as long as the snapshot holds it.
+        let endpoint = Arc::as_ptr(&picked.endpoint).addr() as u64;
+        let key = (endpoint, rule << 8 | protocol as u64);
+        let mut edges = self.edges.borrow_mut();
+        edges.find(self.worker.generation(), key, || self.resolve_outbound(way, picked, protocol)).clone()
+    }
+
+    fn resolve_outbound(
+        &self,
+        way: Option<&(Rc<Service>, Plan)>,
+        picked: &Picked,
+        protocol: Protocol,
+    ) -> Arc<Edge> {
+        let endpoint = &picked.endpoint;
+        let label = way.map(|(service, plan)| service.outbound.label(plan.rule));
+        let mut destination = party(endpoint.identity.as_ref());
+        if let Some(workload) = &endpoint.workload {
+            let (namespace, pod) = workload.as_str().split_once('/').unwrap_or((UNKNOWN, workload.as_str()));
+            destination.workload = Name::from(pod);
+            destination.namespace = Name::from(namespace);
+        }
+        self.worker.ledger.edge(&EdgeLabels {
+            direction: Direction::Outbound,
+            protocol,
+            security: if endpoint.identity.is_some() { Security::MutualTls } else { Security::None },
+            source: self.worker.own_party(),
+            destination,
+            service: way.map_or_else(|| picked.upstream().name.clone(), |(service, _)| service.name.clone()),
+            route: label.map_or_else(|| Name::from("default"), |label| Name::from(&*label.route)),
+        })
+    }
+
+    /// Notes the endpoint of an attempt, and writes the attempt's trace context into its fields.
+    pub(crate) fn note_attempt(
+        &self,
+        exchange: &Exchange,
+        way: Option<&(Rc<Service>, Plan)>,
+        picked: &Picked,
+        headers: &mut HeaderMap,
+    ) {
+        let protocol = protocol(is_grpc(headers));
+        let edge = self.outbound_edge(way, picked, protocol);
+        let now = self.worker.now();
+        exchange.note(|record| {
+            if let Some(context) = record.attempt(&edge, picked.endpoint.address, now) {
+                trace::context::inject(&context, headers);
+            }
+        });
+    }
+
+    /// Counts what an attempt changed about its endpoint.
+    pub(crate) fn note_event(&self, exchange: &Exchange, picked: &Picked, event: Option<Event>) {
+        let Some(event) = event else { return };
+        let now = self.worker.now();
+        let upstream = picked.upstream();
+        let (what, endpoint) = match event {
+            Event::Ejected { .. } => {
+                upstream.meter.ejected();
+                ("ejection", picked.endpoint.address)
+            }
+            Event::Restored => {
+                upstream.meter.restored();
+                ("restored", picked.endpoint.address)
+            }
+        };
+        exchange.note(|record| record.event(what, now));
+        tracing::info!(backend = upstream.name.as_str(), %endpoint, "endpoint: {what}");
+    }
+
+    /// An answer of our own to a request.
+    pub(crate) fn refuse(
+        &self,
+        exchange: &Exchange,
+        own: Own,
+        version: Version,
+        grpc: bool,
+    ) -> Response<ResponseBody> {
+        let reason = own.reason;
+        let response = own.respond(version, grpc);
+        exchange.note(|record| record.reason(reason));
+        exchange.answered(response.status(), response.headers());
+        exchange.close(None);
+        self.conn.half(true);
+        response
+    }
+
+    /// The downstream that interim answers go to.
+    pub(crate) fn interim(&self, version: Version) -> Option<(Io, Rc<Conn>)> {
+        (version == Version::HTTP_11).then(|| (self.io.clone(), self.conn.clone()))
+    }
+
+    /// After an answer that agrees to an upgrade: HTTP ends here, the stream goes on.
+    ///
+    /// # Errors
+    /// When the upstream switches without having been asked.
+    pub(crate) fn watch_upgrade(
+        &self,
+        exchange: &Exchange,
+        status: StatusCode,
+        asked: Asked,
+    ) -> Result<bool, Own> {
+        let agreed = match asked {
+            Asked::Nothing => return Ok(false),
+            Asked::Upgrade => status == StatusCode::SWITCHING_PROTOCOLS,
+            Asked::Connect => status.is_success(),
+        };
+        if !agreed {
+            return Ok(false);
+        }
+        let link = exchange.take_lease().and_then(weft_proxy_net::http::Lease::keep);
+        let link = link.ok_or_else(|| Own::from(Reason::UpgradeRefused))?;
+        exchange.note(|record| record.event("upgrade", self.worker.now()));
+        *self.upgrade.borrow_mut() = Some((link.upgrade(), exchange.take_record()));
+        self.conn.upgrade();
+        Ok(true)
+    }
+
+    /// The upgrade that the connection agreed to.
+    pub(crate) fn take_upgrade(&self) -> Option<(Upgrade, Option<Record>)> {
+        self.upgrade.borrow_mut().take()
+    }
+}
+
+/// What a request asked for beyond an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    /// Another protocol on this connection.
+    Upgrade,
+    /// A tunnel.
+    Connect,
+}
+
+impl Asked {
+    /// Reads it off a head.
+    pub(crate) fn of(parts: &http::request::Parts) -> Self {
+        if parts.method == http::Method::CONNECT {
+            Self::Connect
+        } else if weft_proxy_core::hygiene::upgrade(parts.version, &parts.headers).is_some() {
+            Self::Upgrade
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+/// The workload that an identity speaks for, as far as the identity tells.
+pub(crate) fn party(identity: Option<&weft_proxy_core::Identity>) -> Party {
+    match identity {
+        None => Party::unknown(),
+        Some(identity) => Party {
+            workload: Name::from(identity.service_account()),
+            namespace: Name::from(identity.namespace()),
+            identity: Some(identity.clone()),
+        },
+    }
+}
+
+fn protocol(grpc: bool) -> Protocol {
+    if grpc { Protocol::Grpc } else { Protocol::Http }
+}
+
+/// What a hop tells about the protocol inside.
+pub(crate) fn carries_http(hop: Hop) -> Option<bool> {
+    match hop {
+        Hop::Http1 => Some(false),
+        Hop::Http2 => Some(true),
+        Hop::Tcp => None,
+    }
+}

@@ -1,0 +1,236 @@
+//! One backend as one worker sees it: balancer, links to each endpoint, retry budget, fallback.
+//!
+//! Stands behind *balance* and *connect*. Made when a route first names the backend, kept while
+//! configuration changes, so that load and ejection survive an edit.
+//!
+//! Invariant: state is per worker; nothing here is locked or shared.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weft_proxy_core::balance::{Balancer, EndpointId, Pick};
+use weft_proxy_core::budget::RetryBudget;
+use weft_proxy_core::eject::{Event, Outcome};
+use weft_proxy_core::{Backend, Chance, Endpoint, Moment, Name};
+use weft_proxy_net::http::live::TICK;
+use weft_proxy_net::http::{Pool, PoolLimits};
+
+use crate::exchange::RequestBody;
+
+/// Links to one endpoint.
+pub(crate) type Links = Rc<Pool<RequestBody>>;
+
+/// One backend as one worker sees it.
+pub(crate) struct Upstream {
+    /// The service port.
+    pub(crate) name: Name,
+    backend: RefCell<Arc<Backend>>,
+    balancer: RefCell<Balancer>,
+    budget: RefCell<RetryBudget>,
+    /// Links by the balancer's slot; a slot that changed hands has links to another address.
+    links: RefCell<Vec<Option<Linked>>>,
+    fallback: RefCell<Option<Rc<Upstream>>>,
+    /// Requests under way, for the retry budget.
+    active: Cell<u32>,
+}
+
+struct Linked {
+    endpoint: Arc<Endpoint>,
+    links: Links,
+}
+
+/// An endpoint that was picked for one attempt. Dropping it without a verdict counts as cancelled.
+pub(crate) struct Picked {
+    upstream: Rc<Upstream>,
+    id: EndpointId,
+    /// The endpoint.
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// The links to it.
+    pub(crate) links: Links,
+    /// A half-open probe of an ejected endpoint.
+    pub(crate) probe: bool,
+    started: Moment,
+    settled: bool,
+}
+
+/// Why no endpoint was picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoEndpoint {
+    /// None is ready.
+    NoneReady,
+    /// All are ejected.
+    CircuitOpen,
+}
+
+impl Upstream {
+    pub(crate) fn new(name: Name, backend: Arc<Backend>, now: Moment) -> Rc<Self> {
+        Rc::new(Self {
+            name,
+            balancer: RefCell::new(Balancer::new(&backend, now)),
+            budget: RefCell::new(RetryBudget::new(backend.policy.retry_budget)),
+            backend: RefCell::new(backend),
+            links: RefCell::new(Vec::new()),
+            fallback: RefCell::new(None),
+            active: Cell::new(0),
+        })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn backend(&self) -> Arc<Backend> {
+        self.backend.borrow().clone()
+    }
+
+    /// The backend that serves while the circuit is open.
+    pub(crate) fn fallback(&self) -> Option<Rc<Upstream>> {
+        self.fallback.borrow().clone()
+    }
+
+    pub(crate) fn set_fallback(&self, fallback: Option<Rc<Upstream>>) {
+        *self.fallback.borrow_mut() = fallback;
+    }
+
+    /// Takes a new version; endpoints that stay keep their load, ejection and links.
+    pub(crate) fn update(&self, backend: &Arc<Backend>, now: Moment) {
+        if Arc::ptr_eq(&self.backend.borrow(), backend) {
+            return;
+        }
+        self.balancer.borrow_mut().update(backend, now);
+        if self.backend.borrow().policy.retry_budget != backend.policy.retry_budget {
+            *self.budget.borrow_mut() = RetryBudget::new(backend.policy.retry_budget);
+        }
+        let limits = pool_limits(backend);
+        for slot in self.links.borrow_mut().iter_mut() {
+            let Some(linked) = slot else { continue };
+            let stays = backend.endpoints.iter().any(|e| {
+                e.address == linked.endpoint.address && e.identity == linked.endpoint.identity
+            });
+            if stays {
+                linked.links.set_limits(limits);
+            } else {
+                linked.links.clear();
+                *slot = None;
+            }
+        }
+        *self.backend.borrow_mut() = backend.clone();
+    }
+
+    /// Chooses an endpoint for one attempt.
+    pub(crate) fn pick(
+        self: &Rc<Self>,
+        now: Moment,
+        chance: &mut Chance,
+        exclude: Option<EndpointId>,
+    ) -> Result<Picked, NoEndpoint> {
+        let mut balancer = self.balancer.borrow_mut();
+        let (id, probe) = match balancer.pick(now, chance, exclude) {
+            Pick::Endpoint { id, probe } => (id, probe),
+            Pick::NoneReady => return Err(NoEndpoint::NoneReady),
+            Pick::CircuitOpen => return Err(NoEndpoint::CircuitOpen),
+        };
+        let Some(endpoint) = balancer.endpoint(id).cloned() else {
+            return Err(NoEndpoint::NoneReady);
+        };
+        balancer.started(id, now);
+        drop(balancer);
+        let links = self.links_to(id, &endpoint);
+        Ok(Picked { upstream: self.clone(), id, endpoint, links, probe, started: now, settled: false })
+    }
+
+    fn links_to(&self, id: EndpointId, endpoint: &Arc<Endpoint>) -> Links {
+        let mut all = self.links.borrow_mut();
+        let at = id.0 as usize;
+        if at >= all.len() {
+            all.resize_with(at + 1, || None);
+        }
+        if let Some(Some(linked)) = all.get(at)
+            && linked.endpoint.address == endpoint.address
+            && linked.endpoint.identity == endpoint.identity
+        {
+            return linked.links.clone();
+        }
+        let links = Pool::new(pool_limits(&self.backend.borrow()));
+        if let Some(slot) = all.get_mut(at) {
+            *slot = Some(Linked { endpoint: endpoint.clone(), links: links.clone() });
+        }
+        links
+    }
+
+    /// Counts a request under way.
+    pub(crate) fn enter(&self, now: Moment) {
+        self.active.set(self.active.get() + 1);
+        self.budget.borrow_mut().request(now);
+    }
+
+    /// The request ended.
+    pub(crate) fn leave(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+    }
+
+    /// Takes one retry from the budget, if there is one.
+    pub(crate) fn may_spend_retry(&self, now: Moment) -> bool {
+        self.budget.borrow_mut().try_retry(now)
+    }
+
+    /// Endpoints known and ejected, for the live table.
+    pub(crate) fn standing(&self, now: Moment) -> (usize, usize) {
+        let balancer = self.balancer.borrow();
+        (balancer.len(), balancer.ejected(now))
+    }
+
+    /// The thread's tick: closes links that nobody uses.
+    pub(crate) fn tick(&self) {
+        for linked in self.links.borrow().iter().flatten() {
+            linked.links.tick();
+        }
+    }
+}
+
+impl Picked {
+    /// Slot of the endpoint, to exclude it from the next attempt.
+    pub(crate) fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// The backend it was picked from.
+    pub(crate) fn upstream(&self) -> &Rc<Upstream> {
+        &self.upstream
+    }
+
+    /// The answer's head came, good or bad; says what that changed.
+    pub(crate) fn settle(&mut self, now: Moment, good: bool) -> Option<Event> {
+        if std::mem::replace(&mut self.settled, true) {
+            return None;
+        }
+        let outcome = if good {
+            Outcome::Success { latency: now.since(self.started) }
+        } else {
+            Outcome::Failure
+        };
+        self.upstream.balancer.borrow_mut().finished(self.id, now, outcome)
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.upstream.balancer.borrow_mut().finished(self.id, self.started, Outcome::Cancelled);
+        }
+    }
+}
+
+fn pool_limits(backend: &Backend) -> PoolLimits {
+    let policy = &backend.policy;
+    PoolLimits {
+        connections: policy.max_connections,
+        pending: policy.max_pending,
+        wait: policy.connect_timeout,
+        idle_ticks: ticks(policy.idle_timeout),
+    }
+}
+
+/// A span in ticks of the thread, at least one.
+pub(crate) fn ticks(span: Duration) -> u32 {
+    u32::try_from(span.as_millis() / TICK.as_millis().max(1)).unwrap_or(u32::MAX).max(1)
+}

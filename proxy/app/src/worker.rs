@@ -1,0 +1,235 @@
+//! One data thread: the snapshot it reads, the backends and services it has met, its connections.
+//!
+//! Both spines borrow it. A new snapshot is noticed by one atomic load per request and taken over
+//! before the request is decided; a request that has begun keeps what it began with.
+//!
+//! Invariant: services and backends are made on first use and vanish with the configuration that
+//! named them; load and ejection survive every edit that keeps the endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use weft_proxy_core::{Backend, Chance, Endpoint, Inbound, Moment, Name, Outbound, Snapshot, Turns, spec};
+use weft_proxy_net::http::{Live, Pool, PoolLimits};
+
+use crate::plane::Plane;
+use crate::upstream::{Links, Upstream, ticks};
+
+/// One data thread's state.
+pub(crate) struct Worker {
+    /// What all threads share.
+    pub(crate) plane: Arc<Plane>,
+    /// Downstream HTTP connections.
+    pub(crate) live: Live,
+    /// This thread's telemetry.
+    pub(crate) ledger: crate::telemetry::Ledger,
+    snapshot: RefCell<Arc<Snapshot>>,
+    generation: Cell<u64>,
+    services: RefCell<FxHashMap<Name, Rc<Service>>>,
+    upstreams: RefCell<FxHashMap<Name, Rc<Upstream>>>,
+    direct: RefCell<FxHashMap<SocketAddr, Rc<Upstream>>>,
+    applications: RefCell<FxHashMap<SocketAddr, Links>>,
+    chance: RefCell<Chance>,
+}
+
+/// A service port as one worker sees it: its routes, its backends, whose turn it is.
+pub(crate) struct Service {
+    /// The service port.
+    pub(crate) name: Name,
+    /// Routes.
+    pub(crate) outbound: Arc<Outbound>,
+    /// Backends, in the order of [`Outbound::backends`].
+    pub(crate) upstreams: Vec<Rc<Upstream>>,
+    /// Whose turn it is under each rule.
+    pub(crate) turns: Rc<RefCell<Turns>>,
+    /// Snapshot it was made from.
+    generation: u64,
+}
+
+impl Worker {
+    /// A thread's state; `seed` differs between threads and runs.
+    pub(crate) fn new(plane: Arc<Plane>, seed: u64) -> Rc<Self> {
+        let snapshot = plane.snapshot();
+        Rc::new(Self {
+            generation: Cell::new(snapshot.generation),
+            snapshot: RefCell::new(snapshot),
+            live: Live::default(),
+            ledger: plane.telemetry.ledger(),
+            services: RefCell::default(),
+            upstreams: RefCell::default(),
+            direct: RefCell::default(),
+            applications: RefCell::default(),
+            chance: RefCell::new(Chance::new(seed)),
+            plane,
+        })
+    }
+
+    /// The moment that it is.
+    pub(crate) fn now(&self) -> Moment {
+        self.plane.clock.now()
+    }
+
+    /// This thread's chance.
+    pub(crate) fn chance(&self) -> std::cell::RefMut<'_, Chance> {
+        self.chance.borrow_mut()
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.refresh();
+        self.snapshot.borrow().clone()
+    }
+
+    /// How this workload receives traffic, when that has arrived.
+    pub(crate) fn inbound(&self) -> Option<Arc<Inbound>> {
+        self.refresh();
+        self.snapshot.borrow().inbound.clone()
+    }
+
+    /// Takes over a newer snapshot, if there is one.
+    fn refresh(&self) {
+        if self.generation.get() == self.plane.generation() {
+            return;
+        }
+        let snapshot = self.plane.snapshot();
+        self.generation.set(snapshot.generation);
+        let now = self.now();
+        self.upstreams.borrow_mut().retain(|name, upstream| match snapshot.backends.get(name) {
+            Some(backend) => {
+                upstream.update(backend, now);
+                true
+            }
+            None => false,
+        });
+        self.services.borrow_mut().retain(|name, _| snapshot.outbounds.contains_key(name));
+        *self.snapshot.borrow_mut() = snapshot;
+        let known: Vec<_> = self.upstreams.borrow().values().cloned().collect();
+        for upstream in known {
+            self.join_fallback(&upstream);
+        }
+    }
+
+    /// A service port, as the newest snapshot has it.
+    pub(crate) fn service(&self, name: &Name) -> Option<Rc<Service>> {
+        self.refresh();
+        let generation = self.generation.get();
+        let known = self.services.borrow().get(name).cloned();
+        if let Some(service) = &known
+            && service.generation == generation
+        {
+            return known;
+        }
+        let outbound = self.snapshot.borrow().outbounds.get(name)?.clone();
+        let upstreams: Option<Vec<_>> = outbound.backends.iter().map(|name| self.upstream(name)).collect();
+        let turns = match &known {
+            Some(old) if Arc::ptr_eq(&old.outbound, &outbound) => old.turns.clone(),
+            _ => Rc::new(RefCell::new(Turns::new(&outbound))),
+        };
+        let service = Rc::new(Service {
+            name: name.clone(),
+            outbound,
+            upstreams: upstreams?,
+            turns,
+            generation,
+        });
+        self.services.borrow_mut().insert(name.clone(), service.clone());
+        Some(service)
+    }
+
+    /// A backend, as the newest snapshot has it.
+    pub(crate) fn upstream(&self, name: &Name) -> Option<Rc<Upstream>> {
+        if let Some(upstream) = self.upstreams.borrow().get(name) {
+            return Some(upstream.clone());
+        }
+        let backend = self.snapshot.borrow().backends.get(name)?.clone();
+        let upstream = Upstream::new(name.clone(), backend, self.now());
+        self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
+        self.join_fallback(&upstream);
+        Some(upstream)
+    }
+
+    fn join_fallback(&self, upstream: &Rc<Upstream>) {
+        let wanted = upstream.backend().policy.fallback.clone();
+        // A fallback's own fallback is not followed, so two that name each other do no harm.
+        let fallback = wanted.filter(|name| *name != upstream.name).and_then(|name| {
+            let known = self.upstreams.borrow().get(&name).cloned();
+            known.or_else(|| {
+                let backend = self.snapshot.borrow().backends.get(&name)?.clone();
+                let made = Upstream::new(name.clone(), backend, self.now());
+                self.upstreams.borrow_mut().insert(name, made.clone());
+                Some(made)
+            })
+        });
+        upstream.set_fallback(fallback);
+    }
+
+    /// One endpoint called directly, by its address: its mTLS and policy, no routes.
+    pub(crate) fn direct(&self, endpoint: &Arc<Endpoint>) -> Rc<Upstream> {
+        let mut direct = self.direct.borrow_mut();
+        let backend = Arc::new(Backend {
+            service: Name::from("direct"),
+            port: endpoint.address.port(),
+            protocol: spec::Protocol::Detect,
+            endpoints: vec![endpoint.clone()],
+            policy: weft_proxy_core::TrafficPolicy::default(),
+        });
+        if let Some(upstream) = direct.get(&endpoint.address) {
+            let same = upstream.backend().endpoints.first().is_some_and(|e| **e == **endpoint);
+            if !same {
+                upstream.update(&backend, self.now());
+            }
+            return upstream.clone();
+        }
+        if direct.len() >= MOST_DIRECT {
+            direct.clear();
+        }
+        let name = Name::from(endpoint.address.to_string().as_str());
+        let upstream = Upstream::new(name, backend, self.now());
+        direct.insert(endpoint.address, upstream.clone());
+        upstream
+    }
+
+    /// Links to an application behind this sidecar.
+    pub(crate) fn application(&self, address: SocketAddr) -> Links {
+        let mut applications = self.applications.borrow_mut();
+        if let Some(links) = applications.get(&address) {
+            return links.clone();
+        }
+        if applications.len() >= MOST_DIRECT {
+            applications.clear();
+        }
+        let limits = &self.plane.limits;
+        let links = Pool::new(PoolLimits {
+            connections: limits.application_connections,
+            pending: limits.application_pending,
+            wait: limits.connect,
+            idle_ticks: ticks(limits.application_idle),
+        });
+        applications.insert(address, links.clone());
+        links
+    }
+
+    /// Every backend in use, for the live table.
+    pub(crate) fn standing(&self) -> Vec<Rc<Upstream>> {
+        self.upstreams.borrow().values().cloned().collect()
+    }
+
+    /// The thread's tick.
+    pub(crate) fn tick(&self) {
+        self.refresh();
+        self.live.tick(&self.plane.limits.live);
+        for upstream in self.upstreams.borrow().values().chain(self.direct.borrow().values()) {
+            upstream.tick();
+        }
+        for links in self.applications.borrow().values() {
+            links.tick();
+        }
+    }
+}
+
+/// Addresses called directly, and application ports, that a worker remembers. Source: more than the
+/// pods that one workload calls by address; beyond it the table starts anew, which costs connections.
+const MOST_DIRECT: usize = 4096;

@@ -1,0 +1,344 @@
+//! Who may do what: AuthorizationPolicies, compiled, and the verdicts they give.
+//!
+//! After detect, before route on the inbound side: [`crate::Inbound`] asks its policies in order.
+//!
+//! Invariant: Deny beats Allow; with an Allow policy in force all else is denied; a policy that has
+//! not arrived denies everything.
+//! Invariant: methods and paths never say yes to opaque bytes: a rule that names them never allows
+//! them and always denies them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Method;
+use ipnet::IpNet;
+use rustc_hash::FxHashSet;
+
+use crate::head::Head;
+use crate::invalid::Invalid;
+use crate::names::{Identity, Name};
+use crate::path;
+use crate::reason::Reason;
+use crate::spec::{self, Action};
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What mTLS proved; `None`: plaintext.
+    pub identity: Option<Identity>,
+    /// Address of the peer.
+    pub address: IpAddr,
+}
+
+/// What the policies say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may pass.
+    Allowed {
+        /// The rule that allowed it; `None`: no Allow policy is in force.
+        by: Option<RuleRef>,
+    },
+    /// It may not.
+    Denied {
+        /// What denied it.
+        by: Denial,
+    },
+}
+
+/// What denied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// A rule of a Deny policy.
+    Rule(RuleRef),
+    /// An Allow policy is in force and no rule allows it.
+    NoRuleAllows,
+    /// A policy that applies has not arrived.
+    PolicyMissing(Name),
+    /// Plaintext, where mTLS is demanded.
+    MutualTlsRequired,
+    /// A policy on paths is in force and the path has two meanings.
+    AmbiguousPath,
+}
+
+/// A rule, for logs and `weft explain`; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleRef(Arc<RuleName>);
+
+/// The names of a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RuleName {
+    /// The policy, `<namespace>/<name>`.
+    pub policy: Name,
+    /// The rule's name, or its index.
+    pub rule: Arc<str>,
+    /// Both, as logs name them: `<namespace>/<name>#<rule>`.
+    pub full: Name,
+}
+
+impl std::ops::Deref for RuleRef {
+    type Target = RuleName;
+
+    fn deref(&self) -> &RuleName {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{}", self.policy, self.rule)
+    }
+}
+
+impl Verdict {
+    /// Whether it may pass.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        match self {
+            Self::Allowed { .. } => true,
+            Self::Denied { .. } => false,
+        }
+    }
+}
+
+impl Denial {
+    /// The reason in logs, metrics and replies.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Rule(_) | Self::NoRuleAllows => Reason::DeniedByPolicy,
+            Self::PolicyMissing(_) => Reason::PolicyMissing,
+            Self::MutualTlsRequired => Reason::MtlsRequired,
+            Self::AmbiguousPath => Reason::AmbiguousPath,
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rule(rule) => write!(f, "denied by {rule}"),
+            Self::NoRuleAllows => f.write_str("no rule allows it"),
+            Self::PolicyMissing(policy) => write!(f, "{policy} has not arrived"),
+            Self::MutualTlsRequired => f.write_str("mutual TLS is required"),
+            Self::AmbiguousPath => f.write_str("the path is ambiguous and a policy on paths is in force"),
+        }
+    }
+}
+
+/// One AuthorizationPolicy, compiled.
+#[derive(Debug)]
+pub struct Policy {
+    /// The policy, `<namespace>/<name>`.
+    pub name: Name,
+    /// What a match means.
+    pub action: Action,
+    /// Only recorded, not enforced.
+    pub shadow: bool,
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    name: RuleRef,
+    from: Vec<Source>,
+    to: Vec<Operation>,
+}
+
+#[derive(Debug)]
+struct Source {
+    identities: FxHashSet<Box<str>>,
+    identity_prefixes: Vec<Box<str>>,
+    namespaces: FxHashSet<Box<str>>,
+    service_accounts: Vec<(Box<str>, Box<str>)>,
+    cidrs: Vec<IpNet>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    ports: Vec<u16>,
+    methods: Vec<Method>,
+    paths: Vec<PathRule>,
+}
+
+#[derive(Debug)]
+enum PathRule {
+    Exact(Box<str>),
+    Prefix(Box<str>),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// A connection of opaque bytes.
+    Bytes,
+    /// A request, with its canonical path.
+    Request(&'a Method, &'a str),
+}
+
+impl Policy {
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    /// `Invalid` names the rule and the field.
+    pub fn compile(spec: &spec::Authorization) -> Result<Self, Invalid> {
+        let name = Name::from(format!("{}/{}", spec.origin.namespace, spec.origin.name));
+        let mut rules = Vec::with_capacity(spec.rules.len());
+        for (at, rule) in spec.rules.iter().enumerate() {
+            let place = format!("{}, rules[{at}]", spec.origin);
+            rules.push(Rule::compile(&name, at, rule).map_err(|e| e.within(&place))?);
+        }
+        Ok(Self { name, action: spec.action, shadow: spec.shadow, rules })
+    }
+
+    /// The first rule that matches.
+    pub(crate) fn matching(&self, peer: &Peer, port: u16, asked: Asked<'_>) -> Option<&RuleRef> {
+        let matching = self.rules.iter().find(|rule| rule.matches(self.action, peer, port, asked));
+        matching.map(|rule| &rule.name)
+    }
+
+    /// Whether any rule looks at paths.
+    pub(crate) fn looks_at_paths(&self) -> bool {
+        self.rules.iter().any(|rule| rule.to.iter().any(|operation| !operation.paths.is_empty()))
+    }
+}
+
+impl Rule {
+    fn compile(policy: &Name, at: usize, spec: &spec::AuthorizationRule) -> Result<Self, Invalid> {
+        let rule = if spec.name.is_empty() { at.to_string().into() } else { spec.name.clone() };
+        Ok(Self {
+            name: RuleRef(Arc::new(RuleName {
+                full: Name::from(format!("{policy}#{rule}").as_str()),
+                policy: policy.clone(),
+                rule,
+            })),
+            from: spec.from.iter().map(Source::compile).collect::<Result<_, _>>()?,
+            to: spec.to.iter().map(Operation::compile).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn matches(&self, action: Action, peer: &Peer, port: u16, asked: Asked<'_>) -> bool {
+        (self.from.is_empty() || self.from.iter().any(|source| source.matches(peer)))
+            && (self.to.is_empty() || self.to.iter().any(|operation| operation.matches(action, port, asked)))
+    }
+}
+
+impl Source {
+    fn compile(spec: &spec::Source) -> Result<Self, Invalid> {
+        let mut source = Self {
+            identities: FxHashSet::default(),
+            identity_prefixes: Vec::new(),
+            namespaces: spec.namespaces.iter().map(|name| name.as_str().into()).collect(),
+            service_accounts: Vec::new(),
+            cidrs: spec.cidrs.clone(),
+        };
+        for identity in &spec.identities {
+            match identity.strip_suffix('*') {
+                Some(prefix) if !prefix.contains('*') => source.identity_prefixes.push(prefix.into()),
+                None if Identity::parse(identity).is_ok() => {
+                    source.identities.insert(identity.as_str().into());
+                }
+                _ => return Err(Invalid::new("from.identities", format!("{identity:?} is no identity"))),
+            }
+        }
+        for account in &spec.service_accounts {
+            match account.split_once('/') {
+                Some((namespace, name))
+                    if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+                {
+                    source.service_accounts.push((namespace.into(), name.into()));
+                }
+                _ => {
+                    let problem = format!("{account:?} is not <namespace>/<name>");
+                    return Err(Invalid::new("from.serviceAccounts", problem));
+                }
+            }
+        }
+        Ok(source)
+    }
+
+    fn matches(&self, peer: &Peer) -> bool {
+        self.matches_identity(peer.identity.as_ref()) && self.matches_address(peer.address)
+    }
+
+    /// Lists on identities never match a peer that proved none.
+    fn matches_identity(&self, identity: Option<&Identity>) -> bool {
+        let named = !self.identities.is_empty() || !self.identity_prefixes.is_empty();
+        let unlimited = !named && self.namespaces.is_empty() && self.service_accounts.is_empty();
+        let Some(identity) = identity else { return unlimited };
+        let text = identity.as_str();
+        let account = |(namespace, name): &(Box<str>, Box<str>)| {
+            **namespace == *identity.namespace() && **name == *identity.service_account()
+        };
+        (!named
+            || self.identities.contains(text)
+            || self.identity_prefixes.iter().any(|prefix| text.starts_with(&**prefix)))
+            && (self.namespaces.is_empty() || self.namespaces.contains(identity.namespace()))
+            && (self.service_accounts.is_empty() || self.service_accounts.iter().any(account))
+    }
+
+    /// IPv4 peers of a dual-stack socket are IPv4 peers.
+    fn matches_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.cidrs.is_empty() || self.cidrs.iter().any(|cidr| cidr.contains(&address))
+    }
+}
+
+impl Operation {
+    fn compile(spec: &spec::Operation) -> Result<Self, Invalid> {
+        Ok(Self {
+            ports: spec.ports.clone(),
+            methods: spec.methods.clone(),
+            paths: spec.paths.iter().map(|path| PathRule::compile(path)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn matches(&self, action: Action, port: u16, asked: Asked<'_>) -> bool {
+        if !self.ports.is_empty() && !self.ports.contains(&port) {
+            return false;
+        }
+        match asked {
+            Asked::Bytes if self.methods.is_empty() && self.paths.is_empty() => true,
+            Asked::Bytes => action == Action::Deny,
+            Asked::Request(method, path) => {
+                (self.methods.is_empty() || self.methods.contains(method))
+                    && (self.paths.is_empty() || self.paths.iter().any(|rule| rule.matches(path)))
+            }
+        }
+    }
+}
+
+impl PathRule {
+    fn compile(spec: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("to.paths", format!("{spec:?} is not an absolute, unambiguous path"));
+        let (text, prefix) = match spec.strip_suffix('*') {
+            Some(text) => (text, true),
+            None => (spec, false),
+        };
+        if prefix && text.is_empty() {
+            return Ok(Self::Prefix("".into()));
+        }
+        if !text.starts_with('/') || text.contains('*') || path::is_ambiguous(text) {
+            return Err(invalid());
+        }
+        let form = path::canonical(text).map_err(|_| invalid())?;
+        Ok(if prefix { Self::Prefix(form.into()) } else { Self::Exact(form.into()) })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *path,
+            Self::Prefix(prefix) => path.starts_with(&**prefix),
+        }
+    }
+}
+
+/// The canonical path to judge; `Err` when it is unclear, or ambiguous under a policy on paths.
+pub(crate) fn judged<'a>(head: &Head<'a>, strict: bool) -> Result<std::borrow::Cow<'a, str>, Denial> {
+    if strict && path::is_ambiguous(head.path) {
+        return Err(Denial::AmbiguousPath);
+    }
+    head.canonical_path().map_err(|_| Denial::AmbiguousPath)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! Every way in which a request or connection can end without the upstream's own answer.
+//!
+//! The rooms refuse and fail with these; `record` writes their names into logs and metrics, the relay
+//! turns them into an HTTP status, a gRPC code or a reset.
+//!
+//! Invariant: closed. Each question about a reason is answered by one exhaustive match, so a new
+//! reason does not compile before all answers are given.
+
+use http::StatusCode;
+
+/// Why a request or connection was refused or failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The request line, a field name or a field value breaks the grammar.
+    MalformedRequest,
+    /// Host or `:authority` is missing, repeated, invalid or contradictory.
+    MalformedHost,
+    /// Content-Length and Transfer-Encoding do not tell one length.
+    MalformedFraming,
+    /// The path could be understood differently by different readers.
+    MalformedPath,
+    /// Field sections larger than the limit.
+    HeadersTooLarge,
+    /// The request head took longer than its deadline.
+    HeaderTimeout,
+    /// The path is ambiguous (`%2F`, `;`) while a policy on paths is in force.
+    AmbiguousPath,
+    /// An upgrade that is not passed on.
+    UpgradeRefused,
+    /// Routes are attached and none matches.
+    NoRoute,
+    /// The rule's backend reference is invalid, or it has none.
+    InvalidBackend,
+    /// A filter could not be resolved or applied.
+    InvalidFilter,
+    /// The configuration answers this request itself: redirect or fixed reply.
+    ConfigReply,
+    /// The control plane knows nothing at this destination and the mesh refuses such.
+    UnknownDestination,
+    /// The configuration for this destination did not arrive in time.
+    ConfigTimeout,
+    /// The backend has no ready endpoint.
+    NoEndpoint,
+    /// All endpoints of the backend are ejected.
+    CircuitOpen,
+    /// Too many requests wait for a connection.
+    PendingOverflow,
+    /// Too many connections to the endpoint.
+    ConnectionOverflow,
+    /// Connect or handshake took longer than its deadline.
+    ConnectTimeout,
+    /// The endpoint refused the connection, or it is unreachable.
+    ConnectRefused,
+    /// The endpoint closed or reset before its answer was complete.
+    UpstreamReset,
+    /// The endpoint proved another identity than the one it is known to have.
+    WrongIdentity,
+    /// The TLS handshake with the endpoint failed.
+    TlsFailure,
+    /// The endpoint broke its protocol.
+    UpstreamProtocol,
+    /// The exchange took longer than the rule's deadline.
+    RequestTimeout,
+    /// The attempt took longer than the rule's deadline for attempts.
+    AttemptTimeout,
+    /// Nothing moved for longer than the idle limit.
+    IdleTimeout,
+    /// A rule, or the absence of a rule that allows, denies it.
+    DeniedByPolicy,
+    /// Plaintext where mTLS is demanded.
+    MtlsRequired,
+    /// A policy that applies has not arrived: denied until it has.
+    PolicyMissing,
+    /// The downstream TLS handshake failed.
+    DownstreamTls,
+    /// The downstream broke its protocol.
+    DownstreamProtocol,
+    /// A limit of the sidecar is reached.
+    OverLimit,
+    /// The sidecar is draining.
+    Draining,
+    /// The downstream went away.
+    Cancelled,
+    /// A fault of the sidecar itself.
+    Internal,
+}
+
+/// Who has to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The caller.
+    Downstream,
+    /// The endpoint.
+    Upstream,
+    /// Who wrote the policy (or the caller who wants in).
+    Policy,
+    /// Who wrote the configuration.
+    Config,
+    /// The mesh.
+    Us,
+}
+
+impl Blame {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+            Self::Policy => "policy",
+            Self::Config => "config",
+            Self::Us => "us",
+        }
+    }
+}
+
+/// gRPC status codes that the sidecar answers with.
+///
+/// Source: gRPC core, `doc/statuscodes.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names are gRPC's own")]
+pub enum GrpcCode {
+    Cancelled = 1,
+    Unknown = 2,
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+impl GrpcCode {
+    /// The code for an HTTP status, where the answer is the configuration's.
+    ///
+    /// Source: gRPC core, `doc/http-grpc-status-mapping.md`.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::Internal,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            // The Gateway API demands UNAVAILABLE for an invalid backend, which HTTP answers with 500.
+            429 | 500 | 502 | 503 | 504 => Self::Unavailable,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// All reasons, in the order of their declaration; for metrics that register every label at once.
+pub const ALL: [Reason; 36] = [
+    Reason::MalformedRequest,
+    Reason::MalformedHost,
+    Reason::MalformedFraming,
+    Reason::MalformedPath,
+    Reason::HeadersTooLarge,
+    Reason::HeaderTimeout,
+    Reason::AmbiguousPath,
+    Reason::UpgradeRefused,
+    Reason::NoRoute,
+    Reason::InvalidBackend,
+    Reason::InvalidFilter,
+    Reason::ConfigReply,
+    Reason::UnknownDestination,
+    Reason::ConfigTimeout,
+    Reason::NoEndpoint,
+    Reason::CircuitOpen,
+    Reason::PendingOverflow,
+    Reason::ConnectionOverflow,
+    Reason::ConnectTimeout,
+    Reason::ConnectRefused,
+    Reason::UpstreamReset,
+    Reason::WrongIdentity,
+    Reason::TlsFailure,
+    Reason::UpstreamProtocol,
+    Reason::RequestTimeout,
+    Reason::AttemptTimeout,
+    Reason::IdleTimeout,
+    Reason::DeniedByPolicy,
+    Reason::MtlsRequired,
+    Reason::PolicyMissing,
+    Reason::DownstreamTls,
+    Reason::DownstreamProtocol,
+    Reason::OverLimit,
+    Reason::Draining,
+    Reason::Cancelled,
+    Reason::Internal,
+];
+
+/// The answers for one reason.
+struct Facts {
+    name: &'static str,
+    blame: Blame,
+    status: StatusCode,
+    grpc: GrpcCode,
+    flags: &'static str,
+}
+
+impl Reason {
+    /// The label in logs and metrics, in snake case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Who has to look.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        self.facts().blame
+    }
+
+    /// The HTTP status that tells the downstream.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        self.facts().status
+    }
+
+    /// The gRPC code that tells a gRPC downstream.
+    #[must_use]
+    pub fn grpc(self) -> GrpcCode {
+        self.facts().grpc
+    }
+
+    /// Envoy's response-flag letters for the same thing; `-` where it has none.
+    #[must_use]
+    pub fn flags(self) -> &'static str {
+        self.facts().flags
+    }
+
+    fn facts(self) -> Facts {
+        use Blame::{Config, Downstream, Policy, Upstream, Us};
+        use GrpcCode as G;
+        use StatusCode as S;
+        let row = |name, blame, status, grpc, flags| Facts { name, blame, status, grpc, flags };
+        match self {
+            Self::MalformedRequest => {
+                row("malformed_request", Downstream, S::BAD_REQUEST, G::Internal, "DPE")
+            }
+            Self::MalformedHost => row("malformed_host", Downstream, S::BAD_REQUEST, G::Internal, "DPE"),
+            Self::MalformedFraming => {
+                row("malformed_framing", Downstream, S::BAD_REQUEST, G::Internal, "DPE")
+            }
+            Self::MalformedPath => row("malformed_path", Downstream, S::BAD_REQUEST, G::Internal, "DPE"),
+            Self::HeadersTooLarge => row(
+                "headers_too_large",
+                Downstream,
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                G::ResourceExhausted,
+                "DPE",
+            ),
+            Self::HeaderTimeout => {
+                row("header_timeout", Downstream, S::REQUEST_TIMEOUT, G::DeadlineExceeded, "DPE")
+            }
+            Self::AmbiguousPath => {
+                row("ambiguous_path", Downstream, S::BAD_REQUEST, G::PermissionDenied, "DPE")
+            }
+            Self::UpgradeRefused => {
+                row("upgrade_refused", Downstream, S::BAD_REQUEST, G::Unimplemented, "DPE")
+            }
+            Self::NoRoute => row("no_route", Config, S::NOT_FOUND, G::Unimplemented, "NR"),
+            Self::InvalidBackend => {
+                row("invalid_backend", Config, S::INTERNAL_SERVER_ERROR, G::Unavailable, "NC")
+            }
+            Self::InvalidFilter => {
+                row("invalid_filter", Config, S::INTERNAL_SERVER_ERROR, G::Unavailable, "-")
+            }
+            Self::ConfigReply => row("config_reply", Config, S::OK, G::Unavailable, "-"),
+            Self::UnknownDestination => {
+                row("unknown_destination", Config, S::BAD_GATEWAY, G::Unavailable, "NR")
+            }
+            Self::ConfigTimeout => row("config_timeout", Us, S::SERVICE_UNAVAILABLE, G::Unavailable, "NC"),
+            Self::NoEndpoint => row("no_endpoint", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UH"),
+            Self::CircuitOpen => row("circuit_open", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UH"),
+            Self::PendingOverflow => {
+                row("pending_overflow", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UO")
+            }
+            Self::ConnectionOverflow => {
+                row("connection_overflow", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UO")
+            }
+            Self::ConnectTimeout => {
+                row("connect_timeout", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF")
+            }
+            Self::ConnectRefused => {
+                row("connect_refused", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF")
+            }
+            Self::UpstreamReset => row("upstream_reset", Upstream, S::BAD_GATEWAY, G::Unavailable, "UC"),
+            Self::WrongIdentity => {
+                row("wrong_identity", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF")
+            }
+            Self::TlsFailure => row("tls_failure", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF"),
+            Self::UpstreamProtocol => row("upstream_protocol", Upstream, S::BAD_GATEWAY, G::Internal, "UPE"),
+            Self::RequestTimeout => {
+                row("request_timeout", Upstream, S::GATEWAY_TIMEOUT, G::DeadlineExceeded, "UT")
+            }
+            Self::AttemptTimeout => {
+                row("attempt_timeout", Upstream, S::GATEWAY_TIMEOUT, G::DeadlineExceeded, "UT")
+            }
+            Self::IdleTimeout => {
+                row("idle_timeout", Downstream, S::REQUEST_TIMEOUT, G::DeadlineExceeded, "SI")
+            }
+            Self::DeniedByPolicy => {
+                row("denied_by_policy", Policy, S::FORBIDDEN, G::PermissionDenied, "UAEX")
+            }
+            Self::MtlsRequired => row("mtls_required", Policy, S::FORBIDDEN, G::PermissionDenied, "UAEX"),
+            Self::PolicyMissing => row("policy_missing", Us, S::FORBIDDEN, G::PermissionDenied, "UAEX"),
+            Self::DownstreamTls => row("downstream_tls", Downstream, S::BAD_REQUEST, G::Unavailable, "DPE"),
+            Self::DownstreamProtocol => {
+                row("downstream_protocol", Downstream, S::BAD_REQUEST, G::Internal, "DPE")
+            }
+            Self::OverLimit => row("over_limit", Us, S::SERVICE_UNAVAILABLE, G::ResourceExhausted, "OM"),
+            Self::Draining => row("draining", Us, S::SERVICE_UNAVAILABLE, G::Unavailable, "-"),
+            Self::Cancelled => row("cancelled", Downstream, CLIENT_CLOSED, G::Cancelled, "DC"),
+            Self::Internal => row("internal", Us, S::INTERNAL_SERVER_ERROR, G::Internal, "-"),
+        }
+    }
+}
+
+/// Nobody reads this status; logs show it as nginx does.
+///
+/// Source: nginx, 499 "client closed request".
+const CLIENT_CLOSED: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let names: HashSet<_> = ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), ALL.len());
+        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        for (position, reason) in ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, position, "{reason:?} is missing from ALL or out of order");
+        }
+        assert_eq!(Reason::Internal as usize + 1, ALL.len());
+    }
+
+    #[test]
+    fn the_gateway_api_and_envoy_are_answered_as_they_expect() {
+        let rows = [
+            (Reason::NoRoute, 404, 12, "NR"),
+            (Reason::InvalidBackend, 500, 14, "NC"),
+            (Reason::NoEndpoint, 503, 14, "UH"),
+            (Reason::RequestTimeout, 504, 4, "UT"),
+            (Reason::AttemptTimeout, 504, 4, "UT"),
+            (Reason::DeniedByPolicy, 403, 7, "UAEX"),
+            (Reason::PendingOverflow, 503, 14, "UO"),
+            (Reason::Cancelled, 499, 1, "DC"),
+        ];
+        for (reason, status, grpc, flags) in rows {
+            assert_eq!(
+                (reason.status().as_u16(), reason.grpc() as u8, reason.flags()),
+                (status, grpc, flags),
+                "{reason:?}"
+            );
+        }
+    }
+}

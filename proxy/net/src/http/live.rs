@@ -1,0 +1,319 @@
+//! The live downstream connections of one thread, and what the tick asks of them.
+//!
+//! A connection registers once and lives as long as its task. The tick (one timer a thread) looks at
+//! every connection: it asks idle ones to park, closes those that are idle too long or slow to send a
+//! head, and asks all of them to drain when the sidecar stops.
+//!
+//! Invariant: a connection with an exchange under way is never parked or closed for idleness.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// What the tick, or the drain, wants of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Stay,
+    /// Give up parser and buffers and wait for bytes as a small task.
+    Park,
+    /// Finish what is in flight, then close.
+    Drain,
+    /// Close: no head came in time.
+    SlowHead,
+    /// Close: nothing happened for too long.
+    Idle,
+}
+
+/// Limits that the tick enforces.
+#[derive(Debug, Clone, Copy)]
+pub struct LiveLimits {
+    /// From the first byte of a request head to its last. Source: Envoy's request_headers_timeout as
+    /// Istio users set it and nginx's client_header_timeout are 60 s; hyper's own default is 30 s.
+    pub head: Duration,
+    /// Without any request. Source: Envoy's connection idle_timeout, 1 h.
+    pub idle: Duration,
+}
+
+impl Default for LiveLimits {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(30), idle: Duration::from_secs(3600) }
+    }
+}
+
+/// How often the tick runs. Source: measured; 250 ms parks soon and costs nothing.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// One downstream connection, shared by its task, its bodies and the tick.
+#[derive(Debug)]
+pub struct Conn {
+    waker: RefCell<Option<Waker>>,
+    /// Halves of exchanges (request body, response body) that have not ended.
+    busy: Cell<u32>,
+    /// A body was left unread: the stream is not at a message boundary.
+    broken: Cell<bool>,
+    served: Cell<u64>,
+    seen: Cell<u64>,
+    parked: Cell<bool>,
+    ask: Cell<Ask>,
+    /// Bytes read when the connection last was at a message boundary, and now.
+    mark: Cell<u64>,
+    read: Cell<u64>,
+    idle_ticks: Cell<u32>,
+    head_ticks: Cell<u32>,
+    parks: bool,
+    /// An exchange agreed to an upgrade.
+    upgrading: Cell<bool>,
+}
+
+impl Conn {
+    /// A new connection; `parks`: it may be asked to park (HTTP/1).
+    pub fn new(parks: bool) -> Rc<Self> {
+        Rc::new(Self {
+            waker: RefCell::new(None),
+            busy: Cell::new(0),
+            broken: Cell::new(false),
+            served: Cell::new(0),
+            seen: Cell::new(0),
+            parked: Cell::new(false),
+            ask: Cell::new(Ask::Stay),
+            mark: Cell::new(0),
+            read: Cell::new(0),
+            idle_ticks: Cell::new(0),
+            head_ticks: Cell::new(0),
+            parks,
+            upgrading: Cell::new(false),
+        })
+    }
+
+    /// An exchange begins: its two halves are under way.
+    pub fn begin(&self) {
+        self.busy.set(self.busy.get() + 2);
+        self.served.set(self.served.get().wrapping_add(1));
+        self.mark.set(self.read.get());
+    }
+
+    /// One half of an exchange ended; `whole`: it was read to its end.
+    pub fn half(&self, whole: bool) {
+        let left = self.busy.get().saturating_sub(1);
+        self.busy.set(left);
+        if !whole {
+            self.broken.set(true);
+        }
+        if left == 0 {
+            self.mark.set(self.read.get());
+        }
+    }
+
+    /// Requests served since the connection began.
+    pub fn served(&self) -> u64 {
+        self.served.get()
+    }
+
+    /// Whether an exchange is under way.
+    pub fn is_busy(&self) -> bool {
+        self.busy.get() > 0
+    }
+
+    /// The exchange under way agreed to an upgrade: HTTP ends with it, the stream does not.
+    pub fn upgrade(&self) {
+        self.upgrading.set(true);
+    }
+
+    pub(super) fn is_upgrading(&self) -> bool {
+        self.upgrading.get()
+    }
+
+    /// What is asked now.
+    pub fn ask(&self) -> Ask {
+        self.ask.get()
+    }
+
+    /// Withdraws a request to park that came at a bad moment.
+    pub(super) fn refuse_park(&self) {
+        if self.ask.get() == Ask::Park {
+            self.ask.set(Ask::Stay);
+        }
+    }
+
+    pub(super) fn may_park(&self) -> bool {
+        self.busy.get() == 0 && !self.broken.get()
+    }
+
+    pub(super) fn set_parked(&self, parked: bool) {
+        self.parked.set(parked);
+        if parked {
+            self.refuse_park();
+        }
+    }
+
+    /// Remembers how many bytes came, so that the tick can tell a slow head from silence.
+    pub(super) fn note_read(&self, total: u64) {
+        self.read.set(total);
+    }
+
+    /// Keeps the task's waker, so that the tick can reach it.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        let waker = self.waker.borrow().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn want(&self, ask: Ask) {
+        if matches!(self.ask.get(), Ask::Stay | Ask::Park) {
+            self.ask.set(ask);
+            self.wake();
+        }
+    }
+
+    /// One tick's look at this connection.
+    fn tick(&self, limits: &LiveLimits) {
+        if self.busy.get() > 0 || self.seen.get() != self.served.get() {
+            self.seen.set(self.served.get());
+            self.idle_ticks.set(0);
+            self.head_ticks.set(0);
+            return;
+        }
+        if self.parks && self.read.get() != self.mark.get() && !self.parked.get() {
+            let ticks = self.head_ticks.get() + 1;
+            self.head_ticks.set(ticks);
+            if TICK * ticks >= limits.head {
+                self.want(Ask::SlowHead);
+            }
+            return;
+        }
+        let ticks = self.idle_ticks.get().saturating_add(1);
+        self.idle_ticks.set(ticks);
+        if TICK * ticks >= limits.idle {
+            self.want(Ask::Idle);
+        } else if self.parks && !self.parked.get() {
+            self.want(Ask::Park);
+        }
+    }
+}
+
+/// All live connections of one thread.
+#[derive(Debug, Default)]
+pub struct Live {
+    all: RefCell<Vec<Weak<Conn>>>,
+    draining: Cell<bool>,
+}
+
+impl Live {
+    /// Adds a connection; while draining it is asked to drain at once.
+    pub fn add(&self, conn: &Rc<Conn>) {
+        self.all.borrow_mut().push(Rc::downgrade(conn));
+        if self.draining.get() {
+            conn.want(Ask::Drain);
+        }
+    }
+
+    /// Looks at every connection once.
+    pub fn tick(&self, limits: &LiveLimits) {
+        self.all.borrow_mut().retain(|conn| match conn.upgrade() {
+            Some(conn) => {
+                conn.tick(limits);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Asks every connection, now and later, to finish and close.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for conn in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            conn.want(Ask::Drain);
+        }
+    }
+
+    /// Connections alive.
+    pub fn count(&self) -> usize {
+        self.all.borrow().iter().filter(|conn| conn.strong_count() > 0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: LiveLimits = LiveLimits { head: Duration::from_secs(1), idle: Duration::from_secs(2) };
+
+    fn live(conn: &Rc<Conn>) -> Live {
+        let live = Live::default();
+        live.add(conn);
+        live
+    }
+
+    #[test]
+    fn an_idle_connection_is_asked_to_park_and_later_to_close() {
+        let conn = Conn::new(true);
+        let live = live(&conn);
+        live.tick(&LIMITS);
+        assert_eq!(conn.ask(), Ask::Park);
+        conn.set_parked(true);
+        assert_eq!(conn.ask(), Ask::Stay);
+        for _ in 0..8 {
+            live.tick(&LIMITS);
+        }
+        assert_eq!(conn.ask(), Ask::Idle);
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_not_parked_but_closed() {
+        let conn = Conn::new(true);
+        let live = live(&conn);
+        conn.note_read(5);
+        live.tick(&LIMITS);
+        assert_eq!(conn.ask(), Ask::Stay);
+        for _ in 0..4 {
+            live.tick(&LIMITS);
+        }
+        assert_eq!(conn.ask(), Ask::SlowHead);
+    }
+
+    #[test]
+    fn a_busy_connection_is_left_alone() {
+        let conn = Conn::new(true);
+        let live = live(&conn);
+        conn.note_read(100);
+        conn.begin();
+        for _ in 0..100 {
+            live.tick(&LIMITS);
+        }
+        assert_eq!(conn.ask(), Ask::Stay);
+        conn.half(true);
+        conn.half(true);
+        live.tick(&LIMITS);
+        assert_eq!(conn.ask(), Ask::Park);
+    }
+
+    #[test]
+    fn a_body_left_unread_forbids_parking() {
+        let conn = Conn::new(true);
+        conn.begin();
+        conn.half(false);
+        conn.half(true);
+        assert!(!conn.may_park());
+    }
+
+    #[test]
+    fn a_drain_reaches_connections_old_and_new() {
+        let old = Conn::new(false);
+        let live = live(&old);
+        live.drain();
+        let new = Conn::new(true);
+        live.add(&new);
+        assert_eq!((old.ask(), new.ask()), (Ask::Drain, Ask::Drain));
+    }
+}

@@ -65,7 +65,7 @@ pub struct InitArgs {
     /// Capture these destinations only; an address family not named here is left alone.
     #[arg(long, env = "WEFT_ONLY_OUTBOUND_CIDRS", value_delimiter = ',', value_parser = network, value_name = "CIDRS")]
     pub only_outbound_cidrs: Vec<IpNet>,
-    /// Remove the redirection instead; connections captured before end with it.
+    /// Remove the redirection instead; connections captured before may break.
     #[arg(long)]
     pub delete: bool,
     /// Print what would be done (`nft -f` takes it) and change nothing.

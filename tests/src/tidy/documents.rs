@@ -6,14 +6,15 @@ use super::{Finding, Tree};
 
 /// The documents whose links must hold.
 const DOCUMENTS: [&str; 2] = ["README.md", "ARCHITECTURE.md"];
-/// The map, and the walks it must lead along in this order.
+/// The map, and the walks it must lead along in this order. The ledger, `record`, is open all the way.
 const MAP: &str = "ARCHITECTURE.md";
 const WALKS: [&[&str]; 2] = [
-    &["accept", "identify", "detect", "authorize", "route", "balance", "connect", "relay", "record"],
+    &["accept", "identify", "detect", "authorize", "route", "balance", "connect", "relay"],
     &["watch", "index", "compile", "publish", "serve", "subscribe", "adopt"],
 ];
-/// Ends of names by which a word in a document is known as a file of the tree.
-const FILE_ENDS: [&str; 6] = [".rs", ".proto", ".toml", ".md", ".yaml", ".json"];
+/// Ends of names by which a word in a document is known as a file of the tree; a manifest's may be a
+/// user's own.
+const FILE_ENDS: [&str; 4] = [".rs", ".proto", ".toml", ".md"];
 
 /// Parts of the contract that nobody explained.
 pub fn contract(tree: &Tree) -> Vec<Finding> {

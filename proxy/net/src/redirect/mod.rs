@@ -35,7 +35,7 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
     table::Batch::replacement(plan).commit()
 }
 
-/// Removes the table; well if there is none. Connections captured earlier end with it.
+/// Removes the table; well if there is none. Connections captured earlier may break.
 ///
 /// # Errors
 /// [`Error`] says what is missing; the tables are then as they were.

@@ -12,14 +12,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Entered;
 use weft_proxy_net::http::interim::Continue;
 use weft_proxy_net::http::{Body, Cut, Finish, Lease, Tally};
 
-use crate::record::Record;
-use crate::upstream::{Picked, Upstream};
+use crate::record::{Ending, Record};
+use crate::upstream::Picked;
 use crate::worker::Worker;
 
 /// A request on its way to the upstream.
@@ -33,7 +33,6 @@ pub(crate) struct Exchange {
     record: RefCell<Option<Record>>,
     up: Cell<u64>,
     down: Cell<u64>,
-    grpc_status: Cell<Option<u8>>,
     /// Holds the request body until the upstream wants it.
     pub(crate) go_on: Rc<Continue>,
     held: RefCell<Held>,
@@ -46,7 +45,6 @@ struct Held {
     lease: Option<Lease<RequestBody>>,
     entered: Option<Entered>,
     picked: Option<Picked>,
-    upstream: Option<Rc<Upstream>>,
 }
 
 impl Exchange {
@@ -56,7 +54,6 @@ impl Exchange {
             record: RefCell::new(Some(record)),
             up: Cell::new(0),
             down: Cell::new(0),
-            grpc_status: Cell::new(None),
             go_on: Rc::default(),
             held: RefCell::default(),
             deadline: RefCell::default(),
@@ -68,15 +65,6 @@ impl Exchange {
         if let Some(record) = self.record.borrow_mut().as_mut() {
             write(record);
         }
-    }
-
-    /// The backend whose retry budget counts this exchange.
-    pub(crate) fn enter(&self, upstream: &Rc<Upstream>) {
-        let mut held = self.held.borrow_mut();
-        if let Some(old) = held.upstream.replace(upstream.clone()) {
-            old.leave();
-        }
-        upstream.enter(self.worker.now());
     }
 
     /// Keeps the HTTP/1.1 link until the answer has been read.
@@ -107,12 +95,18 @@ impl Exchange {
     /// Closes the record for an exchange that was answered or broke before its bodies flowed.
     pub(crate) fn close(&self, ended: Option<Reason>) {
         if let Some(mut record) = self.record.borrow_mut().take() {
-            record.bytes(self.up.get(), self.down.get());
-            if let Some(code) = self.grpc_status.get() {
-                record.grpc_status(code);
+            record.down(self.down.get());
+            if self.up.get() > 0 {
+                record.meter_up().add(self.up.get());
             }
-            record.close(self.worker.now(), ended);
+            record.close(ended.map_or(Ending::Complete, Ending::Failed), self.worker.now());
         }
+    }
+
+    /// The head of the answer is on its way downstream.
+    pub(crate) fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+        let now = self.worker.now();
+        self.note(|record| record.answered(status, headers, now));
     }
 
     /// The record, for an exchange that turns into a relayed stream.
@@ -121,10 +115,7 @@ impl Exchange {
     }
 
     fn release(&self) {
-        let held = std::mem::take(&mut *self.held.borrow_mut());
-        if let Some(upstream) = &held.upstream {
-            upstream.leave();
-        }
+        drop(std::mem::take(&mut *self.held.borrow_mut()));
     }
 
     fn poll_deadline(&self, cx: &mut Context<'_>) -> Result<(), Cut> {
@@ -189,12 +180,7 @@ impl Tally for ResponseTally {
     }
 
     fn trailers(&self, trailers: &mut HeaderMap) {
-        self.0.grpc_status.set(grpc_status(trailers));
+        self.0.note(|record| record.trailers(trailers));
         hygiene::scrub_trailers(trailers);
     }
-}
-
-/// The gRPC status among header fields or trailers.
-pub(crate) fn grpc_status(fields: &HeaderMap) -> Option<u8> {
-    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
 }

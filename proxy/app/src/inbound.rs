@@ -7,22 +7,145 @@
 //! Invariant: one request is judged by one snapshot's policies.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
+use weft_proxy_core::retry::Failure;
 use weft_proxy_core::spec::Protocol;
-use weft_proxy_core::{Head, Reason, hygiene};
+use weft_proxy_core::{Head, Identity, Inbound, Peer, Reason, hygiene};
 use weft_proxy_net::http::Body;
+use weft_proxy_net::sock::Sock;
 
-use crate::convert;
 use crate::exchange::{Exchange, RequestBody, RequestTally, ResponseBody};
+use crate::metrics::edge::{Direction, Protocol as Wire};
+use crate::record::Ending;
+use crate::record::connection::ConnectionRecord;
 use crate::reply::{Own, is_grpc};
-use crate::rooms::authorize::authorize;
-use crate::rooms::connect::{self, Link, Target};
+use crate::rooms::accept::{Accepted, Door};
+use crate::rooms::authorize::{authorize, authorize_bytes, demands_mutual_tls};
+use crate::rooms::connect::{self, Target};
+use crate::rooms::detect::{self, Spoken};
+use crate::rooms::identify::{Session, identify};
 use crate::rooms::relay::{self, Miss};
-use crate::seat::Seat;
-use crate::spare;
+use crate::seat::{Asked, Destination, Seat, Seating, carries_http};
+use crate::worker::Worker;
+use crate::{edges, spare, stream, trace};
+
+/// One connection to the application.
+pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+    let mut record = worker.ledger.connection(Direction::Inbound, Some(accepted.client), worker.now());
+    let (address, port) = match (&accepted.door, accepted.original) {
+        (Door::Application { address, port }, _) => (*address, *port),
+        (_, Some(original)) => (original, original.port()),
+        (_, None) => return record.close(Ending::Failed(Reason::Internal), worker.now()),
+    };
+    record.destination(address);
+    let mut sock = Sock::tcp(accepted.tcp);
+    let Some(inbound) = worker.inbound() else {
+        return stream::refuse(&worker, sock, record, Reason::ConfigTimeout);
+    };
+    let here = Here { address, port, client: accepted.client };
+    let declared = inbound.protocol(port);
+    let strict = demands_mutual_tls(&inbound, port);
+    let wait = match declared {
+        _ if strict => worker.plane.limits.handshake,
+        Protocol::Http1 | Protocol::Http2 => worker.plane.limits.live.idle,
+        Protocol::Tls | Protocol::Opaque | Protocol::Detect => detect::PATIENCE,
+    };
+    if !detect::first_bytes(&mut sock, wait).await {
+        let plain = here.peer(None);
+        return bytes(&worker, &inbound, sock, record, here, plain).await;
+    }
+    let _ = detect::settle(&worker, &mut sock).await;
+    match Box::pin(identify(&worker, sock)).await {
+        Err(reason) => {
+            record.reason(reason);
+            record.close(Ending::Failed(reason), worker.now());
+        }
+        Ok(Session::Proven { sock, peer }) => {
+            let hop = carries_http(peer.hop);
+            let peer = here.peer(Some(peer.identity));
+            match hop {
+                Some(http2) => http(&worker, sock, record, here, peer, http2).await,
+                None => bytes(&worker, &inbound, sock, record, here, peer).await,
+            }
+        }
+        Ok(Session::Plain { mut sock }) => {
+            let peer = here.peer(None);
+            match detect::find(&worker, Direction::Inbound, declared, &mut sock).await {
+                Spoken::Http1 => http(&worker, sock, record, here, peer, false).await,
+                Spoken::Http2 => http(&worker, sock, record, here, peer, true).await,
+                Spoken::Tls | Spoken::Bytes | Spoken::Silence => {
+                    bytes(&worker, &inbound, sock, record, here, peer).await;
+                }
+            }
+        }
+    }
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy)]
+struct Here {
+    /// The application.
+    address: SocketAddr,
+    /// The port by which policies know it.
+    port: u16,
+    client: SocketAddr,
+}
+
+impl Here {
+    fn peer(&self, identity: Option<Identity>) -> Peer {
+        Peer { identity, address: self.client.ip() }
+    }
+}
+
+async fn http(
+    worker: &Rc<Worker>,
+    sock: Sock,
+    record: ConnectionRecord,
+    here: Here,
+    peer: Peer,
+    http2: bool,
+) {
+    record.hand_to_requests();
+    let seating = |io, conn| Seating {
+        conn,
+        io,
+        secure: peer.identity.is_some(),
+        peer,
+        client: Some(here.client),
+        destination: Destination::Application { address: here.address, port: here.port },
+        direction: Direction::Inbound,
+    };
+    stream::serve(worker, sock, http2, seating).await;
+}
+
+/// Bytes for the application: judged once, then relayed.
+async fn bytes(
+    worker: &Rc<Worker>,
+    inbound: &Inbound,
+    sock: Sock,
+    mut record: ConnectionRecord,
+    here: Here,
+    peer: Peer,
+) {
+    match authorize_bytes(worker, inbound, &peer, here.port) {
+        Ok(policy) => policy.iter().for_each(|policy| record.policy(policy)),
+        Err((reason, policy)) => {
+            policy.iter().for_each(|policy| record.policy(policy));
+            return stream::refuse(worker, sock, record, reason);
+        }
+    }
+    let target = Target { address: here.address, identity: None, timeout: worker.plane.limits.connect };
+    let application = match connect::stream(worker, target).await {
+        Ok(application) => application,
+        Err(reason) => return stream::refuse(worker, sock, record, reason),
+    };
+    let edge = edges::inbound(worker, &peer, here.port, Wire::Tcp);
+    stream::relay(worker, sock, application, record, &edge).await;
+}
 
 /// One request for the application.
 pub(crate) async fn request(
@@ -46,40 +169,54 @@ async fn walk(
     let version = request.version();
     let (mut parts, body) = request.into_parts();
     let body = Body::stream(body, RequestTally(exchange.clone()), Some(seat.conn.clone()));
-    hygiene::check_request(&parts.method, &parts.uri, parts.version, &parts.headers)?;
-    let protocol = {
-        let head = Head::of(&parts.method, &parts.uri, &parts.headers)?;
-        authorize(seat, exchange, &head)?
-    };
-    let upgrade = hygiene::scrub_request(&mut parts.headers, &parts.method, version);
-    seat.trace(exchange, &mut parts.headers);
+    hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
+    let protocol = authorize(seat, exchange, &Head::of(&parts.method, &parts.uri, &parts.headers))?;
+    let asked = Asked::of(&parts);
+    let keep = hygiene::Keep { upgrade: asked == Asked::Upgrade, own: seat.secure };
+    hygiene::scrub_request(&mut parts.headers, keep);
+    exchange.note(|record| {
+        if let Some(context) = record.context() {
+            trace::context::inject(context, &mut parts.headers);
+        }
+    });
     let request = Request::from_parts(parts, body);
     let response = forward(seat, exchange, request, protocol).await?;
-    seat.watch_upgrade(exchange, response.status(), upgrade)?;
-    relay::answer(exchange, &seat.conn, response, version).map_err(Own::from)
+    let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
+    Ok(relay::answer(exchange, &seat.conn, response, version, agreed)?)
 }
 
-/// Rooms 7 and 8. A link that the application closed before it took the request is replaced once:
+/// Rooms 7 and 8. A link that the application closed before it took the request is replaced:
 /// applications close idle connections whenever they like.
 async fn forward(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     protocol: Protocol,
 ) -> Result<Response<Incoming>, Own> {
-    let spare = spare::of(&request);
-    let miss = match attempt(seat, exchange, request, protocol).await {
-        Ok(response) => return Ok(response),
-        Err(miss) => miss,
-    };
-    if !weft_proxy_core::retry::reused_link_closed(miss.failure) {
-        return Err(Own::from(miss.reason));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let spare = spare::of(&request);
+        let miss = match attempt(seat, exchange, request, protocol).await {
+            Ok(response) => return Ok(response),
+            Err(miss) => miss,
+        };
+        let stale = match miss.failure {
+            Some(Failure::StaleConnection) => true,
+            // A link from the pool may break under the request; a fresh one tells the truth.
+            Some(Failure::ResetBeforeAnswer) => tries == 1,
+            _ => false,
+        };
+        let again = miss.unsent.or_else(|| spare.map(spare::Spare::into_request));
+        match again {
+            Some(again) if stale && tries < MOST_TRIES => request = again,
+            _ => return Err(Own::from(miss.reason)),
+        }
     }
-    let Some(again) = miss.unsent.or_else(|| spare.map(spare::Spare::into_request)) else {
-        return Err(Own::from(miss.reason));
-    };
-    attempt(seat, exchange, again, protocol).await.map_err(|miss| Own::from(miss.reason))
 }
+
+/// Links tried for one request. Source: as many attempts as the outbound side makes.
+const MOST_TRIES: u32 = weft_proxy_core::retry::MAX_ATTEMPTS;
 
 async fn attempt(
     seat: &Rc<Seat>,
@@ -88,7 +225,7 @@ async fn attempt(
     protocol: Protocol,
 ) -> Result<Response<Incoming>, Miss> {
     let worker = &seat.worker;
-    let Some(address) = seat.application() else {
+    let Some((address, _)) = seat.application() else {
         return Err(Miss::unsent(Reason::UnknownDestination, request));
     };
     let links = worker.application(address);
@@ -98,21 +235,9 @@ async fn attempt(
     } else {
         connect::http1(worker, &links, target).await
     };
-    let link = match link {
-        Ok(link) => link,
-        Err(reason) => return Err(Miss::unsent(reason, request)),
-    };
-    let (mut parts, body) = request.into_parts();
-    let converted = match &link {
-        Link::Http1(_) => convert::to_http1(&mut parts),
-        Link::Http2 { .. } => convert::to_http2(&mut parts),
-    };
-    let request = Request::from_parts(parts, body);
-    match converted {
-        Ok(()) => relay::relay(exchange, link, request, seat.interim()).await,
-        Err(reason) => {
-            Err(Miss { reason, failure: weft_proxy_core::retry::Failure::Downstream, unsent: None })
-        }
+    match link {
+        Ok(link) => relay::relay(exchange, link, request, &seat.conn, &seat.io).await,
+        Err(reason) => Err(Miss::unsent(reason, request)),
     }
 }
 

@@ -11,6 +11,8 @@ pub mod backend;
 pub mod edge;
 pub mod latency;
 pub mod plain;
+mod process;
+pub mod render;
 pub mod shelf;
 
 use std::sync::Arc;

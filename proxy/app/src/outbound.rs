@@ -2,29 +2,114 @@
 //!
 //! accept → (identify: the own workload) → detect → (authorize: the head must be sound) → route →
 //! balance → connect → relay; the last three again while an attempt may be repeated. Reads top to
-//! bottom like the walk in ARCHITECTURE.md.
+//! bottom like the walk in ARCHITECTURE.md; `outbound/bytes.rs` is the same for what is not HTTP.
 //!
 //! Invariant: a request is decided once, from one snapshot; a newer one serves the next request.
 
+mod bytes;
+
 use std::convert::Infallible;
-use std::future::Future;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
-use weft_proxy_core::outbound::{Decision, Plan};
-use weft_proxy_core::retry::{Attempt, may_retry};
-use weft_proxy_core::{Head, Reason, hygiene};
+use weft_proxy_core::retry::{Failure, may_retry};
+use weft_proxy_core::spec::{Protocol, UnknownDestination};
+use weft_proxy_core::{Head, Peer, Reason, Target as Meaning, hygiene};
 use weft_proxy_net::http::Body;
+use weft_proxy_net::sock::Sock;
 
 use crate::exchange::{Exchange, RequestBody, RequestTally, ResponseBody};
+use crate::metrics::edge::{Direction, Protocol as Wire};
+use crate::record::connection::ConnectionRecord;
 use crate::reply::{Own, is_grpc};
+use crate::rooms::accept::{Accepted, Door};
 use crate::rooms::balance::{Choice, balance};
-use crate::rooms::connect::{self, Link, Target};
+use crate::rooms::connect::{self, Target};
+use crate::rooms::detect::{self, Spoken};
 use crate::rooms::relay::{self, Miss};
-use crate::seat::{Destination, Seat};
-use crate::upstream::Upstream;
-use crate::{convert, spare};
+use crate::rooms::route::{Routed, route};
+use crate::seat::{Asked, Destination, Seat, Seating};
+use crate::upstream::Picked;
+use crate::worker::Worker;
+use crate::{spare, stream};
+
+/// One connection of the application.
+pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+    let mut record = worker.ledger.connection(Direction::Outbound, Some(accepted.client), worker.now());
+    let mut sock = Sock::tcp(accepted.tcp);
+    let destination = destination(&worker, &accepted.door, accepted.original).await;
+    accepted.original.iter().for_each(|original| record.destination(*original));
+    let declared = match &destination {
+        Err(reason) => return stream::refuse(&worker, sock, record, *reason),
+        Ok(Destination::Service(name)) => {
+            worker.service(name).map_or(Protocol::Detect, |service| service.outbound.protocol)
+        }
+        Ok(Destination::Direct(_)) => Protocol::Detect,
+        // Whatever it is, it passes as it is.
+        Ok(Destination::Unknown(_) | Destination::Application { .. }) => Protocol::Opaque,
+    };
+    let Ok(destination) = destination else { return };
+    let here = Here { client: accepted.client, destination };
+    match detect::find(&worker, Direction::Outbound, declared, &mut sock).await {
+        Spoken::Http1 => http(&worker, sock, record, here, false).await,
+        Spoken::Http2 => http(&worker, sock, record, here, true).await,
+        Spoken::Tls => bytes::relay(&worker, sock, record, here, Wire::Tls, false).await,
+        Spoken::Bytes => bytes::relay(&worker, sock, record, here, Wire::Tcp, false).await,
+        Spoken::Silence => bytes::relay(&worker, sock, record, here, Wire::Tcp, true).await,
+    }
+}
+
+/// Where a connection came in.
+struct Here {
+    client: SocketAddr,
+    destination: Destination,
+}
+
+/// What an accepted connection wants to reach: the listener's service, or what the control plane says
+/// about its original destination.
+async fn destination(
+    worker: &Rc<Worker>,
+    door: &Door,
+    original: Option<SocketAddr>,
+) -> Result<Destination, Reason> {
+    if let Door::Service(name) = door {
+        if worker.service(name).is_none() {
+            worker.plane.lookup.outbound(name).await;
+        }
+        return worker.service(name).map(|_| Destination::Service(name.clone())).ok_or(Reason::ConfigTimeout);
+    }
+    let original = original.ok_or(Reason::Internal)?;
+    let mut known = worker.target(original);
+    if known.is_none() {
+        worker.plane.lookup.address(original).await;
+        known = worker.target(original);
+    }
+    match known {
+        Some(Meaning::Outbound(name)) => Ok(Destination::Service(name)),
+        Some(Meaning::Workload(endpoint)) => Ok(Destination::Direct(endpoint)),
+        Some(Meaning::Unknown) | None => match worker.snapshot().mesh.unknown_destination {
+            UnknownDestination::PassThrough => Ok(Destination::Unknown(original)),
+            UnknownDestination::Refuse => Err(Reason::UnknownDestination),
+        },
+    }
+}
+
+async fn http(worker: &Rc<Worker>, sock: Sock, record: ConnectionRecord, here: Here, http2: bool) {
+    record.hand_to_requests();
+    let seating = |io, conn| Seating {
+        conn,
+        io,
+        secure: false,
+        peer: Peer { identity: None, address: here.client.ip() },
+        client: Some(here.client),
+        destination: here.destination,
+        direction: Direction::Outbound,
+    };
+    stream::serve(worker, sock, http2, seating).await;
+}
 
 /// One request of the application.
 pub(crate) async fn request(
@@ -40,12 +125,6 @@ pub(crate) async fn request(
     })
 }
 
-/// What the route room decided: where to, and what to do with head and answer.
-struct Way {
-    service: Option<(Rc<crate::worker::Service>, Plan)>,
-    upstream: Rc<Upstream>,
-}
-
 async fn walk(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
@@ -54,97 +133,85 @@ async fn walk(
     let version = request.version();
     let (mut parts, body) = request.into_parts();
     let body = Body::stream(body, RequestTally(exchange.clone()), Some(seat.conn.clone()));
-    hygiene::check_request(&parts.method, &parts.uri, parts.version, &parts.headers)?;
-    let way = route(seat, exchange, &mut parts)?;
-    exchange.enter(&way.upstream);
-    let upgrade = hygiene::scrub_request(&mut parts.headers, &parts.method, version);
-    seat.trace(exchange, &mut parts.headers);
+    hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
+    let asked = Asked::of(&parts);
+    let routed = route(seat, exchange, &mut parts)?;
+    hygiene::scrub_request(&mut parts.headers, hygiene::Keep { upgrade: asked == Asked::Upgrade, own: false });
     let request = Request::from_parts(parts, body);
-    let timeouts = way.service.as_ref().map(|(service, plan)| service.outbound.timeouts(*plan));
-    let whole = timeouts.and_then(|timeouts| timeouts.request);
-    let each = timeouts.and_then(|timeouts| timeouts.attempt);
-    let attempts = attempts(seat, exchange, &way.upstream, request, each);
-    let response = match whole {
-        None => attempts.await?,
-        Some(span) => {
-            let deadline = tokio::time::Instant::now() + span;
-            exchange.cut_at(deadline);
-            let attempts = Box::pin(attempts);
-            tokio::time::timeout_at(deadline, attempts).await.map_err(|_| Own::from(Reason::RequestTimeout))??
-        }
-    };
-    seat.watch_upgrade(exchange, response.status(), upgrade)?;
-    let mut response = relay::answer(exchange, &seat.conn, response, version).map_err(Own::from)?;
-    if let Some((service, plan)) = &way.service {
+    let response = within_deadline(seat, exchange, &routed, request).await?;
+    let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
+    let mut response = relay::answer(exchange, &seat.conn, response, version, agreed)?;
+    if let Some((service, plan)) = &routed.way {
         service.outbound.apply_response(*plan, response.headers_mut());
     }
     Ok(response)
 }
 
-/// Room 5, **route**: head and snapshot in, a way or an answer of our own out.
-fn route(seat: &Seat, exchange: &Exchange, parts: &mut http::request::Parts) -> Result<Way, Own> {
-    let name = match &seat.destination {
-        Destination::Direct(endpoint) => {
-            return Ok(Way { service: None, upstream: seat.worker.direct(endpoint) });
-        }
-        Destination::Service(name) => name,
-        Destination::Application(_) | Destination::Unknown(_) => {
-            return Err(Own::from(Reason::UnknownDestination));
-        }
-    };
-    let service = seat.worker.service(name).ok_or(Reason::ConfigTimeout)?;
-    let head = Head::of(&parts.method, &parts.uri, &parts.headers)?;
-    let plan = match service.outbound.route(&head, &mut service.turns.borrow_mut()) {
-        Decision::Forward(plan) => plan,
-        Decision::Reply(reply) => return Err(Own::from(reply)),
-    };
-    service.outbound.apply_request(plan, &mut parts.uri, &mut parts.headers)?;
-    let upstream = service.upstreams.get(usize::from(plan.backend)).cloned().ok_or(Reason::Internal)?;
-    exchange.note(|record| seat.note_route(record, &service, plan));
-    Ok(Way { service: Some((service, plan)), upstream })
+/// All attempts, within the rule's deadline for the whole exchange.
+async fn within_deadline(
+    seat: &Rc<Seat>,
+    exchange: &Rc<Exchange>,
+    routed: &Routed,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Own> {
+    let timeouts = routed.way.as_ref().map(|(service, plan)| service.outbound.timeouts(*plan));
+    let each = timeouts.and_then(|timeouts| timeouts.attempt);
+    let attempts = attempts(seat, exchange, routed, request, each);
+    let Some(span) = timeouts.and_then(|timeouts| timeouts.request) else { return attempts.await };
+    let deadline = tokio::time::Instant::now() + span;
+    exchange.cut_at(deadline);
+    match tokio::time::timeout_at(deadline, Box::pin(attempts)).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Own::from(Reason::RequestTimeout)),
+    }
 }
 
 /// Rooms 6 to 8, as often as another attempt is safe and the budget allows it.
 async fn attempts(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
-    upstream: &Rc<Upstream>,
+    routed: &Routed,
     mut request: Request<RequestBody>,
-    each: Option<std::time::Duration>,
+    each: Option<Duration>,
 ) -> Result<Response<Incoming>, Own> {
     let worker = &seat.worker;
-    let mut spare = spare::of(&request);
     let mut exclude = None;
     let mut made = 0;
     loop {
         made += 1;
-        let Choice { mut picked, fallback } = balance(worker, upstream, exclude)?;
+        let Choice { mut picked, fallback } = balance(worker, &routed.upstream, exclude)?;
         exclude = Some(picked.id());
-        exchange.note(|record| seat.note_attempt(record, &picked, made, fallback));
+        let mut spare = spare::of(&request);
+        seat.note_attempt(exchange, routed.way.as_ref(), &picked, request.headers_mut());
+        if fallback {
+            exchange.note(|record| record.event("fallback", worker.now()));
+        }
         let method = request.method().clone();
-        let sent = attempt(seat, exchange, &picked, request, each).await;
-        let now = worker.now();
-        let miss = match sent {
+        let miss = match attempt(seat, exchange, &picked, request, each).await {
             Ok(response) => {
-                let event = picked.settle(now, !response.status().is_server_error());
-                seat.note_event(&picked, event);
+                let event = picked.settle(worker.now(), !response.status().is_server_error());
+                seat.note_event(exchange, &picked, event);
                 exchange.hold_endpoint(picked);
                 return Ok(response);
             }
             Err(miss) => miss,
         };
-        let event = picked.settle(now, false);
-        seat.note_event(&picked, event);
-        let replayable = miss.unsent.is_some() || spare.is_some();
-        let attempt = Attempt { number: made, method: &method, replayable };
-        if !may_retry(miss.failure, &attempt) || !picked.upstream().may_spend_retry(now) {
-            return Err(Own::from(miss.reason));
+        let now = worker.now();
+        // What the downstream broke says nothing about the endpoint.
+        if let Some(failure) = miss.failure {
+            let event = picked.settle(now, false);
+            seat.note_event(exchange, &picked, event);
+            exchange.note(|record| record.attempt_over(None, Some(miss.reason), now));
+            let again = miss.unsent.or_else(|| spare.take().map(spare::Spare::into_request));
+            if let Some(again) = again
+                && may_retry(failure, &method, true, made, false)
+                && picked.upstream().may_spend_retry(now)
+            {
+                request = again;
+                continue;
+            }
         }
-        let again = miss.unsent.or_else(|| spare.take().map(|spare| spare.into_request()));
-        let Some(again) = again else { return Err(Own::from(miss.reason)) };
-        exchange.note(|record| record.retry(miss.reason));
-        spare = spare::of(&again);
-        request = again;
+        return Err(Own::from(miss.reason));
     }
 }
 
@@ -152,28 +219,26 @@ async fn attempts(
 async fn attempt(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
-    picked: &crate::upstream::Picked,
+    picked: &Picked,
     request: Request<RequestBody>,
-    each: Option<std::time::Duration>,
+    each: Option<Duration>,
 ) -> Result<Response<Incoming>, Miss> {
     let trying = connect_and_relay(seat, exchange, picked, request);
-    match each {
-        None => trying.await,
-        Some(span) => match tokio::time::timeout(span, Box::pin(trying)).await {
-            Ok(result) => result,
-            Err(_) => Err(Miss {
-                reason: Reason::AttemptTimeout,
-                failure: weft_proxy_core::retry::Failure::Timeout,
-                unsent: None,
-            }),
-        },
+    let Some(span) = each else { return trying.await };
+    match tokio::time::timeout(span, Box::pin(trying)).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Miss {
+            reason: Reason::AttemptTimeout,
+            failure: Some(Failure::AttemptTimeout),
+            unsent: None,
+        }),
     }
 }
 
 async fn connect_and_relay(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
-    picked: &crate::upstream::Picked,
+    picked: &Picked,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Miss> {
     let backend = picked.upstream().backend();
@@ -182,32 +247,20 @@ async fn connect_and_relay(
         identity: picked.endpoint.identity.as_ref(),
         timeout: backend.policy.connect_timeout,
     };
-    let http2 = speaks_http2(backend.protocol, &request);
-    let link = if http2 {
+    let link = if speaks_http2(backend.protocol, &request) {
         connect::http2(&seat.worker, &picked.links, target).await
     } else {
         connect::http1(&seat.worker, &picked.links, target).await
     };
-    let link = match link {
-        Ok(link) => link,
-        Err(reason) => return Err(Miss::unsent(reason, request)),
-    };
-    let (mut parts, body) = request.into_parts();
-    let converted = match &link {
-        Link::Http1(_) => convert::to_http1(&mut parts),
-        Link::Http2 { .. } => convert::to_http2(&mut parts),
-    };
-    let request = Request::from_parts(parts, body);
-    if let Err(reason) = converted {
-        return Err(Miss { failure: weft_proxy_core::retry::Failure::Downstream, reason, unsent: None });
+    match link {
+        Ok(link) => relay::relay(exchange, link, request, &seat.conn, &seat.io).await,
+        Err(reason) => Err(Miss::unsent(reason, request)),
     }
-    relay::relay(exchange, link, request, seat.interim()).await
 }
 
 /// The hop's version: what the endpoints are known to speak, else what the application speaks.
 /// Upgrades and CONNECT need a connection of their own.
-fn speaks_http2(protocol: weft_proxy_core::spec::Protocol, request: &Request<RequestBody>) -> bool {
-    use weft_proxy_core::spec::Protocol;
+fn speaks_http2(protocol: Protocol, request: &Request<RequestBody>) -> bool {
     if request.headers().contains_key(http::header::UPGRADE) || request.method() == Method::CONNECT {
         return false;
     }

@@ -37,13 +37,15 @@ pub(crate) struct DataLimits {
     pub(crate) application_connections: u32,
     /// Requests that wait for one.
     pub(crate) application_pending: u32,
+    /// Firewall mark of our own connections, where redirection goes by mark.
+    pub(crate) mark: Option<u32>,
     /// Unused connections to the application.
     pub(crate) application_idle: Duration,
 }
 
 /// What all data threads share.
 pub(crate) struct Plane {
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) identity: Arc<TlsIdentity>,
     pub(crate) lookup: Lookup,
     pub(crate) telemetry: Telemetry,
@@ -57,7 +59,7 @@ pub(crate) struct Plane {
 impl Plane {
     /// The newest snapshot.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.newest()
+        self.snapshots.current()
     }
 
     /// Its generation; one atomic load.

@@ -96,7 +96,7 @@ impl Ledger {
         Self(Arc::new(Desk {
             worker,
             telemetry: telemetry.clone(),
-            sheet: telemetry.log.sheet(),
+            sheet: telemetry.log.sheet(Arc::clone(&telemetry.metrics)),
             sampler: Sampler::new(Arc::clone(&telemetry.sampling)),
             unknown: [unknown(Direction::Inbound), unknown(Direction::Outbound)],
         }))

@@ -9,6 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderNa
 use http::{Response, StatusCode, Version};
 use std::borrow::Cow;
 use weft_proxy_core::outbound::Reply;
+use weft_proxy_core::reason::GrpcCode;
 use weft_proxy_core::{Reason, Refusal};
 use weft_proxy_net::http::Body;
 
@@ -36,7 +37,7 @@ impl From<Reason> for Own {
             status: reason.status(),
             reason,
             location: None,
-            message: Cow::Borrowed(reason.message()),
+            message: Cow::Borrowed(message(reason)),
             close: false,
         }
     }
@@ -71,11 +72,19 @@ impl Own {
         response
     }
 
+    /// A reply of the configuration has the code of its status, anything else that of its reason.
+    fn grpc_code(&self) -> GrpcCode {
+        match self.reason {
+            Reason::ConfigReply => GrpcCode::of_status(self.status),
+            reason => reason.grpc(),
+        }
+    }
+
     fn grpc(&self) -> Response<ResponseBody> {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(GRPC_STATUS, HeaderValue::from(self.reason.grpc_code(self.status) as u16));
+        headers.insert(GRPC_STATUS, HeaderValue::from(self.grpc_code() as u16));
         if let Ok(message) = HeaderValue::from_str(&percent(&self.message)) {
             headers.insert(GRPC_MESSAGE, message);
         }
@@ -100,6 +109,22 @@ impl Own {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len() as u64));
         *response.body_mut() = Body::Full(text.into());
         response
+    }
+}
+
+/// What the caller is told; operators find more in the log.
+fn message(reason: Reason) -> &'static str {
+    match reason {
+        Reason::DeniedByPolicy => "denied by policy",
+        Reason::MtlsRequired => "this port accepts mutual TLS of the mesh only",
+        Reason::PolicyMissing => "denied: a policy that applies has not arrived yet",
+        Reason::NoEndpoint => "no endpoint is ready",
+        Reason::CircuitOpen => "the circuit is open: all endpoints are ejected",
+        Reason::RequestTimeout | Reason::AttemptTimeout => "no answer within the deadline",
+        Reason::ConnectTimeout | Reason::ConnectRefused => "the upstream cannot be reached",
+        Reason::UpstreamReset => "the upstream closed before it answered",
+        Reason::UpstreamProtocol => "the upstream's answer is not valid HTTP",
+        _ => reason.name(),
     }
 }
 

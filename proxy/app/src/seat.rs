@@ -12,18 +12,18 @@ use std::sync::Arc;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use weft_proxy_core::eject::Event;
-use weft_proxy_core::outbound::Plan;
 use weft_proxy_core::{Endpoint, Hop, Name, Peer, Reason};
 use weft_proxy_net::http::{Conn, Upgrade};
 use weft_proxy_net::sock::Io;
 
 use crate::exchange::{Exchange, ResponseBody};
-use crate::metrics::edge::{Direction, Edge, EdgeLabels, Kept, Party, Protocol, Security, UNKNOWN};
+use crate::edges::{self, Way};
+use crate::metrics::edge::{Direction, Edge, Kept, Protocol};
 use crate::record::{Head, Record};
 use crate::reply::{Own, is_grpc};
 use crate::trace;
 use crate::upstream::Picked;
-use crate::worker::{Service, Worker};
+use crate::worker::Worker;
 
 /// Where a connection goes.
 #[derive(Clone, Debug)]
@@ -104,76 +104,22 @@ impl Seat {
 
     /// The edge of an inbound request.
     pub(crate) fn inbound_edge(&self, grpc: bool) -> Arc<Edge> {
-        let generation = self.worker.generation();
-        let mut edges = self.edges.borrow_mut();
-        edges.find(generation, (0, u64::from(grpc)), || self.resolve_inbound(protocol(grpc))).clone()
-    }
-
-    fn resolve_inbound(&self, protocol: Protocol) -> Arc<Edge> {
-        let inbound = self.worker.inbound();
         let port = self.application().map_or(0, |(_, port)| port);
-        let service = inbound.as_ref().and_then(|inbound| inbound.service_ports(port).first().cloned());
-        self.worker.ledger.edge(&EdgeLabels {
-            direction: Direction::Inbound,
-            protocol,
-            security: if self.secure { Security::MutualTls } else { Security::None },
-            source: party(self.peer.identity.as_ref()),
-            destination: self.worker.own_party(),
-            service: service.unwrap_or_else(|| Name::from(UNKNOWN)),
-            route: Name::from("default"),
-        })
-    }
-
-    /// The edge of one outbound attempt.
-    pub(crate) fn outbound_edge(
-        &self,
-        way: Option<&(Rc<Service>, Plan)>,
-        picked: &Picked,
-        protocol: Protocol,
-    ) -> Arc<Edge> {
-        let rule = way.and_then(|(_, plan)| plan.rule).map_or(u64::MAX, u64::from);
-        // The endpoint's place in memory tells it apart for as long as the snapshot holds it.
-        let endpoint = Arc::as_ptr(&picked.endpoint).addr() as u64;
-        let key = (endpoint, rule << 8 | protocol as u64);
+        let resolve = || edges::inbound(&self.worker, &self.peer, port, protocol(grpc));
         let mut edges = self.edges.borrow_mut();
-        edges.find(self.worker.generation(), key, || self.resolve_outbound(way, picked, protocol)).clone()
-    }
-
-    fn resolve_outbound(
-        &self,
-        way: Option<&(Rc<Service>, Plan)>,
-        picked: &Picked,
-        protocol: Protocol,
-    ) -> Arc<Edge> {
-        let endpoint = &picked.endpoint;
-        let label = way.map(|(service, plan)| service.outbound.label(plan.rule));
-        let mut destination = party(endpoint.identity.as_ref());
-        if let Some(workload) = &endpoint.workload {
-            let (namespace, pod) = workload.as_str().split_once('/').unwrap_or((UNKNOWN, workload.as_str()));
-            destination.workload = Name::from(pod);
-            destination.namespace = Name::from(namespace);
-        }
-        self.worker.ledger.edge(&EdgeLabels {
-            direction: Direction::Outbound,
-            protocol,
-            security: if endpoint.identity.is_some() { Security::MutualTls } else { Security::None },
-            source: self.worker.own_party(),
-            destination,
-            service: way.map_or_else(|| picked.upstream().name.clone(), |(service, _)| service.name.clone()),
-            route: label.map_or_else(|| Name::from("default"), |label| Name::from(&*label.route)),
-        })
+        edges.find(self.worker.generation(), (0, u64::from(grpc)), resolve).clone()
     }
 
     /// Notes the endpoint of an attempt, and writes the attempt's trace context into its fields.
     pub(crate) fn note_attempt(
         &self,
         exchange: &Exchange,
-        way: Option<&(Rc<Service>, Plan)>,
+        way: Option<&Way>,
         picked: &Picked,
         headers: &mut HeaderMap,
     ) {
         let protocol = protocol(is_grpc(headers));
-        let edge = self.outbound_edge(way, picked, protocol);
+        let edge = edges::outbound(&self.worker, way, picked, protocol);
         let now = self.worker.now();
         exchange.note(|record| {
             if let Some(context) = record.attempt(&edge, picked.endpoint.address, now) {
@@ -184,21 +130,10 @@ impl Seat {
 
     /// Counts what an attempt changed about its endpoint.
     pub(crate) fn note_event(&self, exchange: &Exchange, picked: &Picked, event: Option<Event>) {
-        let Some(event) = event else { return };
-        let now = self.worker.now();
-        let upstream = picked.upstream();
-        let (what, endpoint) = match event {
-            Event::Ejected { .. } => {
-                upstream.meter.ejected();
-                ("ejection", picked.endpoint.address)
-            }
-            Event::Restored => {
-                upstream.meter.restored();
-                ("restored", picked.endpoint.address)
-            }
-        };
-        exchange.note(|record| record.event(what, now));
-        tracing::info!(backend = upstream.name.as_str(), %endpoint, "endpoint: {what}");
+        if let Some(what) = picked.upstream().note(event, picked.endpoint.address) {
+            let now = self.worker.now();
+            exchange.note(|record| record.event(what, now));
+        }
     }
 
     /// An answer of our own to a request.
@@ -216,11 +151,6 @@ impl Seat {
         exchange.close(None);
         self.conn.half(true);
         response
-    }
-
-    /// The downstream that interim answers go to.
-    pub(crate) fn interim(&self, version: Version) -> Option<(Io, Rc<Conn>)> {
-        (version == Version::HTTP_11).then(|| (self.io.clone(), self.conn.clone()))
     }
 
     /// After an answer that agrees to an upgrade: HTTP ends here, the stream goes on.
@@ -275,18 +205,6 @@ impl Asked {
         } else {
             Self::Nothing
         }
-    }
-}
-
-/// The workload that an identity speaks for, as far as the identity tells.
-pub(crate) fn party(identity: Option<&weft_proxy_core::Identity>) -> Party {
-    match identity {
-        None => Party::unknown(),
-        Some(identity) => Party {
-            workload: Name::from(identity.service_account()),
-            namespace: Name::from(identity.namespace()),
-            identity: Some(identity.clone()),
-        },
     }
 }
 

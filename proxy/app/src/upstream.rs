@@ -5,7 +5,8 @@
 //!
 //! Invariant: state is per worker; nothing here is locked or shared.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use weft_proxy_net::http::live::TICK;
 use weft_proxy_net::http::{Pool, PoolLimits};
 
 use crate::exchange::RequestBody;
+use crate::metrics::backend::BackendMeter;
 
 /// Links to one endpoint.
 pub(crate) type Links = Rc<Pool<RequestBody>>;
@@ -32,8 +34,8 @@ pub(crate) struct Upstream {
     /// Links by the balancer's slot; a slot that changed hands has links to another address.
     links: RefCell<Vec<Option<Linked>>>,
     fallback: RefCell<Option<Rc<Upstream>>>,
-    /// Requests under way, for the retry budget.
-    active: Cell<u32>,
+    /// What is counted about it.
+    pub(crate) meter: Arc<BackendMeter>,
 }
 
 struct Linked {
@@ -65,15 +67,15 @@ pub(crate) enum NoEndpoint {
 }
 
 impl Upstream {
-    pub(crate) fn new(name: Name, backend: Arc<Backend>, now: Moment) -> Rc<Self> {
+    pub(crate) fn new(name: Name, backend: Arc<Backend>, meter: Arc<BackendMeter>, now: Moment) -> Rc<Self> {
         Rc::new(Self {
             name,
             balancer: RefCell::new(Balancer::new(&backend, now)),
-            budget: RefCell::new(RetryBudget::new(backend.policy.retry_budget)),
+            budget: RefCell::new(RetryBudget::new(backend.policy.retry_budget, now)),
             backend: RefCell::new(backend),
             links: RefCell::new(Vec::new()),
             fallback: RefCell::new(None),
-            active: Cell::new(0),
+            meter,
         })
     }
 
@@ -98,7 +100,7 @@ impl Upstream {
         }
         self.balancer.borrow_mut().update(backend, now);
         if self.backend.borrow().policy.retry_budget != backend.policy.retry_budget {
-            *self.budget.borrow_mut() = RetryBudget::new(backend.policy.retry_budget);
+            self.budget.borrow_mut().update(backend.policy.retry_budget);
         }
         let limits = pool_limits(backend);
         for slot in self.links.borrow_mut().iter_mut() {
@@ -140,7 +142,7 @@ impl Upstream {
 
     fn links_to(&self, id: EndpointId, endpoint: &Arc<Endpoint>) -> Links {
         let mut all = self.links.borrow_mut();
-        let at = id.0 as usize;
+        let at = id.slot();
         if at >= all.len() {
             all.resize_with(at + 1, || None);
         }
@@ -157,26 +159,32 @@ impl Upstream {
         links
     }
 
-    /// Counts a request under way.
+    /// A request begins; it pays into the retry budget.
     pub(crate) fn enter(&self, now: Moment) {
-        self.active.set(self.active.get() + 1);
-        self.budget.borrow_mut().request(now);
+        self.budget.borrow_mut().started(now);
     }
 
-    /// The request ended.
-    pub(crate) fn leave(&self) {
-        self.active.set(self.active.get().saturating_sub(1));
+    /// Tells what an attempt changed about an endpoint: a word for traces.
+    pub(crate) fn note(&self, event: Option<Event>, endpoint: SocketAddr) -> Option<&'static str> {
+        let what = match event? {
+            Event::Ejected { .. } => {
+                self.meter.ejected();
+                "ejection"
+            }
+            Event::Restored => {
+                self.meter.restored();
+                "restored"
+            }
+        };
+        let (all, ejected) = self.balancer.borrow().counts();
+        self.meter.circuit(all > 0 && ejected == all);
+        tracing::info!(backend = self.name.as_str(), %endpoint, ejected, of = all, "endpoint: {what}");
+        Some(what)
     }
 
     /// Takes one retry from the budget, if there is one.
     pub(crate) fn may_spend_retry(&self, now: Moment) -> bool {
-        self.budget.borrow_mut().try_retry(now)
-    }
-
-    /// Endpoints known and ejected, for the live table.
-    pub(crate) fn standing(&self, now: Moment) -> (usize, usize) {
-        let balancer = self.balancer.borrow();
-        (balancer.len(), balancer.ejected(now))
+        self.budget.borrow_mut().withdraw(now)
     }
 
     /// The thread's tick: closes links that nobody uses.

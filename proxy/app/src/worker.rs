@@ -12,10 +12,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use weft_proxy_core::{Backend, Chance, Endpoint, Inbound, Moment, Name, Outbound, Snapshot, Turns, spec};
+use weft_proxy_core::authorize::RuleRef;
+use weft_proxy_core::{
+    Backend, Chance, Endpoint, Inbound, Moment, Name, Outbound, Snapshot, Target, Turns, spec,
+};
 use weft_proxy_net::http::{Live, Pool, PoolLimits};
+use weft_proxy_net::sweep::Sweep;
+use weft_proxy_net::tls::Dialer;
 
+use crate::metrics::backend::{PolicyVerdict, RuleLabels, RuleMeter};
+use crate::metrics::edge::{Edge, Kept};
 use crate::plane::Plane;
+use crate::record::Ledger;
+use crate::rooms::accept::Places;
 use crate::upstream::{Links, Upstream, ticks};
 
 /// One data thread's state.
@@ -25,7 +34,15 @@ pub(crate) struct Worker {
     /// Downstream HTTP connections.
     pub(crate) live: Live,
     /// This thread's telemetry.
-    pub(crate) ledger: crate::telemetry::Ledger,
+    pub(crate) ledger: Ledger,
+    /// Deadlines and cuts of relayed connections.
+    pub(crate) sweep: Sweep,
+    /// Reaches other sidecars.
+    pub(crate) dialer: Dialer,
+    /// Connections, counted.
+    pub(crate) places: Places,
+    edges: RefCell<Kept<Edge>>,
+    rules: RefCell<Kept<RuleMeter>>,
     snapshot: RefCell<Arc<Snapshot>>,
     generation: Cell<u64>,
     services: RefCell<FxHashMap<Name, Rc<Service>>>,
@@ -45,19 +62,34 @@ pub(crate) struct Service {
     pub(crate) upstreams: Vec<Rc<Upstream>>,
     /// Whose turn it is under each rule.
     pub(crate) turns: Rc<RefCell<Turns>>,
+    /// Names of its rules, by their place in the outbound; the last stands for no rule.
+    rules: Vec<Name>,
     /// Snapshot it was made from.
     generation: u64,
 }
 
+impl Service {
+    /// A rule, as logs name it.
+    pub(crate) fn rule_name(&self, rule: Option<u16>) -> &Name {
+        let at = rule.map_or(self.rules.len().saturating_sub(1), usize::from);
+        self.rules.get(at).unwrap_or(&self.name)
+    }
+}
+
 impl Worker {
     /// A thread's state; `seed` differs between threads and runs.
-    pub(crate) fn new(plane: Arc<Plane>, seed: u64) -> Rc<Self> {
+    pub(crate) fn new(plane: Arc<Plane>, number: u16, seed: u64) -> Rc<Self> {
         let snapshot = plane.snapshot();
         Rc::new(Self {
             generation: Cell::new(snapshot.generation),
             snapshot: RefCell::new(snapshot),
             live: Live::default(),
-            ledger: plane.telemetry.ledger(),
+            ledger: Ledger::new(&plane.telemetry, number),
+            sweep: Sweep::new(),
+            dialer: Dialer::new(plane.identity.clone()),
+            places: Places::default(),
+            edges: RefCell::default(),
+            rules: RefCell::default(),
             services: RefCell::default(),
             upstreams: RefCell::default(),
             direct: RefCell::default(),
@@ -70,6 +102,35 @@ impl Worker {
     /// The moment that it is.
     pub(crate) fn now(&self) -> Moment {
         self.plane.clock.now()
+    }
+
+    /// Generation of the snapshot in use.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// What an original destination means, as far as known here.
+    pub(crate) fn target(&self, address: SocketAddr) -> Option<Target> {
+        self.refresh();
+        self.snapshot.borrow().addresses.get(&address).cloned()
+    }
+
+    /// An edge by two numbers that mean something until the next snapshot.
+    pub(crate) fn kept_edge(&self, key: (u64, u64), resolve: impl FnOnce() -> Arc<Edge>) -> Arc<Edge> {
+        self.edges.borrow_mut().find(self.generation(), key, resolve).clone()
+    }
+
+    /// Counts what a rule decided.
+    pub(crate) fn decided(&self, rule: &RuleRef, verdict: PolicyVerdict) {
+        let key = (std::ptr::from_ref(&**rule).addr() as u64, verdict as u64);
+        let resolve = || {
+            self.ledger.metrics().rule(&RuleLabels {
+                policy: rule.policy.clone(),
+                rule: Name::from(&*rule.rule),
+                verdict,
+            })
+        };
+        self.rules.borrow_mut().find(self.generation(), key, resolve).decided();
     }
 
     /// This thread's chance.
@@ -130,9 +191,14 @@ impl Worker {
         };
         let service = Rc::new(Service {
             name: name.clone(),
-            outbound,
+            rules: outbound
+                .labels()
+                .chain([outbound.label(None)])
+                .map(|label| Name::from(&*label.rule))
+                .collect(),
             upstreams: upstreams?,
             turns,
+            outbound,
             generation,
         });
         self.services.borrow_mut().insert(name.clone(), service.clone());
@@ -145,7 +211,7 @@ impl Worker {
             return Some(upstream.clone());
         }
         let backend = self.snapshot.borrow().backends.get(name)?.clone();
-        let upstream = Upstream::new(name.clone(), backend, self.now());
+        let upstream = Upstream::new(name.clone(), backend, self.ledger.metrics().backend(name), self.now());
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         self.join_fallback(&upstream);
         Some(upstream)
@@ -158,7 +224,8 @@ impl Worker {
             let known = self.upstreams.borrow().get(&name).cloned();
             known.or_else(|| {
                 let backend = self.snapshot.borrow().backends.get(&name)?.clone();
-                let made = Upstream::new(name.clone(), backend, self.now());
+                let made =
+                    Upstream::new(name.clone(), backend, self.ledger.metrics().backend(&name), self.now());
                 self.upstreams.borrow_mut().insert(name, made.clone());
                 Some(made)
             })
@@ -187,7 +254,8 @@ impl Worker {
             direct.clear();
         }
         let name = Name::from(endpoint.address.to_string().as_str());
-        let upstream = Upstream::new(name, backend, self.now());
+        let meter = self.ledger.metrics().backend(&backend.service);
+        let upstream = Upstream::new(name, backend, meter, self.now());
         direct.insert(endpoint.address, upstream.clone());
         upstream
     }
@@ -210,11 +278,6 @@ impl Worker {
         });
         applications.insert(address, links.clone());
         links
-    }
-
-    /// Every backend in use, for the live table.
-    pub(crate) fn standing(&self) -> Vec<Rc<Upstream>> {
-        self.upstreams.borrow().values().cloned().collect()
     }
 
     /// The thread's tick.

@@ -7,6 +7,7 @@
 //! Invariant: methods and paths never say yes to opaque bytes: a rule that names them never allows
 //! them and always denies them.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -332,9 +333,12 @@ impl PathRule {
     }
 }
 
-/// The canonical path to judge; `Err` when it is unclear, or ambiguous under a policy on paths.
-pub(crate) fn judged<'a>(head: &Head<'a>, strict: bool) -> Result<std::borrow::Cow<'a, str>, Denial> {
-    if strict && path::is_ambiguous(head.path) {
+/// The path to judge: canonical under a policy on paths, and `Err` when it has two meanings.
+pub(crate) fn judged<'a>(head: &Head<'a>, on_paths: bool) -> Result<Cow<'a, str>, Denial> {
+    if !on_paths {
+        return Ok(Cow::Borrowed(head.path));
+    }
+    if path::is_ambiguous(head.path) {
         return Err(Denial::AmbiguousPath);
     }
     head.canonical_path().map_err(|_| Denial::AmbiguousPath)

@@ -49,9 +49,8 @@ pub fn detect(bytes: &[u8]) -> Detection {
     }
 }
 
-/// Reads the ClientHello at the start of `bytes`: `None` until it is there whole (or when it is none).
-///
-/// It may span records; only its first [`MAX_HELLO`] bytes are looked at.
+/// Reads the ClientHello at the start of `bytes`: `None` until its record is there whole (see
+/// [`hello_length`]), and for good when it is none or spans records, which Weft's own never does.
 #[must_use]
 pub fn client_hello(bytes: &[u8]) -> Option<ClientHello<'_>> {
     let mut record = Reader(bytes);
@@ -120,7 +119,7 @@ fn tls(bytes: &[u8]) -> Detection {
 
 /// A request line: a known method, or another token in capitals with a target behind it.
 fn http1(bytes: &[u8]) -> Detection {
-    let seen = &bytes[..bytes.len().min(MAX_METHOD + 2)];
+    let seen = &bytes[..bytes.len().min(MAX_METHOD + 1)];
     let Some(blank) = memchr::memchr(b' ', seen) else {
         let could_be = seen.len() <= MAX_METHOD && seen.iter().copied().all(is_method_byte);
         return if could_be { Detection::More } else { Detection::Opaque };
@@ -165,22 +164,24 @@ fn absolute(target: &[u8], method: &[u8]) -> Detection {
 /// Whether the first line ends with an HTTP/1 version.
 fn versioned(bytes: &[u8]) -> Detection {
     let seen = &bytes[..bytes.len().min(MAX_LINE)];
-    match memchr::memchr(b'\n', seen) {
-        Some(end) => {
-            let line = seen[..end].strip_suffix(b"\r").unwrap_or(&seen[..end]);
-            let tail = line.len().checked_sub(VERSION.len() + 1).and_then(|at| line.get(at..));
-            match tail {
-                Some(tail) if tail.starts_with(VERSION) && tail[VERSION.len()].is_ascii_digit() => {
-                    Detection::Http1
-                }
-                _ => Detection::Opaque,
-            }
-        }
+    let end = memchr::memchr(b'\n', seen);
+    let line = &seen[..end.unwrap_or(seen.len())];
+    if line.iter().any(|&byte| byte.is_ascii_control() && byte != b'\r' && byte != b'\t') {
+        return Detection::Opaque;
+    }
+    match end {
+        Some(_) if ends_with_version(line) => Detection::Http1,
+        Some(_) => Detection::Opaque,
         None if bytes.len() >= MAX_LINE => Detection::Opaque,
-        None if seen.iter().any(|byte| byte.is_ascii_control() && *byte != b'\r' && *byte != b'\t') => {
-            Detection::Opaque
-        }
         None => Detection::More,
+    }
+}
+
+fn ends_with_version(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match line.split_last() {
+        Some((digit, rest)) => digit.is_ascii_digit() && rest.ends_with(VERSION),
+        None => false,
     }
 }
 
@@ -229,7 +230,7 @@ impl<'a> Reader<'a> {
 
 /// Source: RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const VERSION: &[u8] = b"HTTP/1.";
+const VERSION: &[u8] = b" HTTP/1.";
 /// Source: RFC 9110 §9.3, RFC 5789, and WebDAV's (RFC 4918, 3253, 3744, 5323).
 const METHODS: [&[u8]; 24] = [
     b"GET",
@@ -276,3 +277,6 @@ const HOST_NAME: u8 = 0;
 const ALPN: u16 = 16;
 /// Source: RFC 1035 §2.3.4.
 const MAX_NAME: usize = 255;
+
+#[cfg(test)]
+mod tests;

@@ -152,3 +152,6 @@ const PLAIN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

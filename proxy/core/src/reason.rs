@@ -190,130 +190,193 @@ pub const ALL: [Reason; 36] = [
     Reason::Internal,
 ];
 
-/// The answers for one reason.
-struct Facts {
-    name: &'static str,
-    blame: Blame,
-    status: StatusCode,
-    grpc: GrpcCode,
-    flags: &'static str,
-}
-
 impl Reason {
     /// The label in logs and metrics, in snake case.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.facts().name
+        match self {
+            Self::MalformedRequest => "malformed_request",
+            Self::MalformedHost => "malformed_host",
+            Self::MalformedFraming => "malformed_framing",
+            Self::MalformedPath => "malformed_path",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::HeaderTimeout => "header_timeout",
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::UpgradeRefused => "upgrade_refused",
+            Self::NoRoute => "no_route",
+            Self::InvalidBackend => "invalid_backend",
+            Self::InvalidFilter => "invalid_filter",
+            Self::ConfigReply => "config_reply",
+            Self::UnknownDestination => "unknown_destination",
+            Self::ConfigTimeout => "config_timeout",
+            Self::NoEndpoint => "no_endpoint",
+            Self::CircuitOpen => "circuit_open",
+            Self::PendingOverflow => "pending_overflow",
+            Self::ConnectionOverflow => "connection_overflow",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectRefused => "connect_refused",
+            Self::UpstreamReset => "upstream_reset",
+            Self::WrongIdentity => "wrong_identity",
+            Self::TlsFailure => "tls_failure",
+            Self::UpstreamProtocol => "upstream_protocol",
+            Self::RequestTimeout => "request_timeout",
+            Self::AttemptTimeout => "attempt_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::DeniedByPolicy => "denied_by_policy",
+            Self::MtlsRequired => "mtls_required",
+            Self::PolicyMissing => "policy_missing",
+            Self::DownstreamTls => "downstream_tls",
+            Self::DownstreamProtocol => "downstream_protocol",
+            Self::OverLimit => "over_limit",
+            Self::Draining => "draining",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
     }
 
     /// Who has to look.
     #[must_use]
     pub fn blame(self) -> Blame {
-        self.facts().blame
+        match self {
+            Self::MalformedRequest
+            | Self::MalformedHost
+            | Self::MalformedFraming
+            | Self::MalformedPath
+            | Self::HeadersTooLarge
+            | Self::HeaderTimeout
+            | Self::AmbiguousPath
+            | Self::UpgradeRefused
+            | Self::IdleTimeout
+            | Self::DownstreamTls
+            | Self::DownstreamProtocol
+            | Self::Cancelled => Blame::Downstream,
+            Self::NoRoute
+            | Self::InvalidBackend
+            | Self::InvalidFilter
+            | Self::ConfigReply
+            | Self::UnknownDestination => Blame::Config,
+            Self::ConfigTimeout | Self::PolicyMissing | Self::OverLimit | Self::Draining | Self::Internal => {
+                Blame::Us
+            }
+            Self::NoEndpoint
+            | Self::CircuitOpen
+            | Self::PendingOverflow
+            | Self::ConnectionOverflow
+            | Self::ConnectTimeout
+            | Self::ConnectRefused
+            | Self::UpstreamReset
+            | Self::WrongIdentity
+            | Self::TlsFailure
+            | Self::UpstreamProtocol
+            | Self::RequestTimeout
+            | Self::AttemptTimeout => Blame::Upstream,
+            Self::DeniedByPolicy | Self::MtlsRequired => Blame::Policy,
+        }
     }
 
     /// The HTTP status that tells the downstream.
     #[must_use]
     pub fn status(self) -> StatusCode {
-        self.facts().status
+        match self {
+            Self::MalformedRequest
+            | Self::MalformedHost
+            | Self::MalformedFraming
+            | Self::MalformedPath
+            | Self::AmbiguousPath
+            | Self::UpgradeRefused
+            | Self::DownstreamTls
+            | Self::DownstreamProtocol => StatusCode::BAD_REQUEST,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTimeout | Self::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::InvalidBackend | Self::InvalidFilter | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ConfigReply => StatusCode::OK,
+            Self::UnknownDestination | Self::UpstreamReset | Self::UpstreamProtocol => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConfigTimeout
+            | Self::NoEndpoint
+            | Self::CircuitOpen
+            | Self::PendingOverflow
+            | Self::ConnectionOverflow
+            | Self::ConnectTimeout
+            | Self::ConnectRefused
+            | Self::WrongIdentity
+            | Self::TlsFailure
+            | Self::OverLimit
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RequestTimeout | Self::AttemptTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::DeniedByPolicy | Self::MtlsRequired | Self::PolicyMissing => StatusCode::FORBIDDEN,
+            Self::Cancelled => CLIENT_CLOSED,
+        }
     }
 
     /// The gRPC code that tells a gRPC downstream.
     #[must_use]
     pub fn grpc(self) -> GrpcCode {
-        self.facts().grpc
+        match self {
+            Self::MalformedRequest
+            | Self::MalformedHost
+            | Self::MalformedFraming
+            | Self::MalformedPath
+            | Self::UpstreamProtocol
+            | Self::DownstreamProtocol
+            | Self::Internal => GrpcCode::Internal,
+            Self::HeadersTooLarge | Self::OverLimit => GrpcCode::ResourceExhausted,
+            Self::HeaderTimeout | Self::RequestTimeout | Self::AttemptTimeout | Self::IdleTimeout => {
+                GrpcCode::DeadlineExceeded
+            }
+            Self::AmbiguousPath | Self::DeniedByPolicy | Self::MtlsRequired | Self::PolicyMissing => {
+                GrpcCode::PermissionDenied
+            }
+            Self::UpgradeRefused | Self::NoRoute => GrpcCode::Unimplemented,
+            Self::InvalidBackend
+            | Self::InvalidFilter
+            | Self::ConfigReply
+            | Self::UnknownDestination
+            | Self::ConfigTimeout
+            | Self::NoEndpoint
+            | Self::CircuitOpen
+            | Self::PendingOverflow
+            | Self::ConnectionOverflow
+            | Self::ConnectTimeout
+            | Self::ConnectRefused
+            | Self::UpstreamReset
+            | Self::WrongIdentity
+            | Self::TlsFailure
+            | Self::DownstreamTls
+            | Self::Draining => GrpcCode::Unavailable,
+            Self::Cancelled => GrpcCode::Cancelled,
+        }
     }
 
     /// Envoy's response-flag letters for the same thing; `-` where it has none.
     #[must_use]
     pub fn flags(self) -> &'static str {
-        self.facts().flags
-    }
-
-    fn facts(self) -> Facts {
-        use Blame::{Config, Downstream, Policy, Upstream, Us};
-        use GrpcCode as G;
-        use StatusCode as S;
-        let row = |name, blame, status, grpc, flags| Facts { name, blame, status, grpc, flags };
         match self {
-            Self::MalformedRequest => {
-                row("malformed_request", Downstream, S::BAD_REQUEST, G::Internal, "DPE")
-            }
-            Self::MalformedHost => row("malformed_host", Downstream, S::BAD_REQUEST, G::Internal, "DPE"),
-            Self::MalformedFraming => {
-                row("malformed_framing", Downstream, S::BAD_REQUEST, G::Internal, "DPE")
-            }
-            Self::MalformedPath => row("malformed_path", Downstream, S::BAD_REQUEST, G::Internal, "DPE"),
-            Self::HeadersTooLarge => row(
-                "headers_too_large",
-                Downstream,
-                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                G::ResourceExhausted,
-                "DPE",
-            ),
-            Self::HeaderTimeout => {
-                row("header_timeout", Downstream, S::REQUEST_TIMEOUT, G::DeadlineExceeded, "DPE")
-            }
-            Self::AmbiguousPath => {
-                row("ambiguous_path", Downstream, S::BAD_REQUEST, G::PermissionDenied, "DPE")
-            }
-            Self::UpgradeRefused => {
-                row("upgrade_refused", Downstream, S::BAD_REQUEST, G::Unimplemented, "DPE")
-            }
-            Self::NoRoute => row("no_route", Config, S::NOT_FOUND, G::Unimplemented, "NR"),
-            Self::InvalidBackend => {
-                row("invalid_backend", Config, S::INTERNAL_SERVER_ERROR, G::Unavailable, "NC")
-            }
-            Self::InvalidFilter => {
-                row("invalid_filter", Config, S::INTERNAL_SERVER_ERROR, G::Unavailable, "-")
-            }
-            Self::ConfigReply => row("config_reply", Config, S::OK, G::Unavailable, "-"),
-            Self::UnknownDestination => {
-                row("unknown_destination", Config, S::BAD_GATEWAY, G::Unavailable, "NR")
-            }
-            Self::ConfigTimeout => row("config_timeout", Us, S::SERVICE_UNAVAILABLE, G::Unavailable, "NC"),
-            Self::NoEndpoint => row("no_endpoint", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UH"),
-            Self::CircuitOpen => row("circuit_open", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UH"),
-            Self::PendingOverflow => {
-                row("pending_overflow", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UO")
-            }
-            Self::ConnectionOverflow => {
-                row("connection_overflow", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UO")
-            }
-            Self::ConnectTimeout => {
-                row("connect_timeout", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF")
-            }
-            Self::ConnectRefused => {
-                row("connect_refused", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF")
-            }
-            Self::UpstreamReset => row("upstream_reset", Upstream, S::BAD_GATEWAY, G::Unavailable, "UC"),
-            Self::WrongIdentity => {
-                row("wrong_identity", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF")
-            }
-            Self::TlsFailure => row("tls_failure", Upstream, S::SERVICE_UNAVAILABLE, G::Unavailable, "UF"),
-            Self::UpstreamProtocol => row("upstream_protocol", Upstream, S::BAD_GATEWAY, G::Internal, "UPE"),
-            Self::RequestTimeout => {
-                row("request_timeout", Upstream, S::GATEWAY_TIMEOUT, G::DeadlineExceeded, "UT")
-            }
-            Self::AttemptTimeout => {
-                row("attempt_timeout", Upstream, S::GATEWAY_TIMEOUT, G::DeadlineExceeded, "UT")
-            }
-            Self::IdleTimeout => {
-                row("idle_timeout", Downstream, S::REQUEST_TIMEOUT, G::DeadlineExceeded, "SI")
-            }
-            Self::DeniedByPolicy => {
-                row("denied_by_policy", Policy, S::FORBIDDEN, G::PermissionDenied, "UAEX")
-            }
-            Self::MtlsRequired => row("mtls_required", Policy, S::FORBIDDEN, G::PermissionDenied, "UAEX"),
-            Self::PolicyMissing => row("policy_missing", Us, S::FORBIDDEN, G::PermissionDenied, "UAEX"),
-            Self::DownstreamTls => row("downstream_tls", Downstream, S::BAD_REQUEST, G::Unavailable, "DPE"),
-            Self::DownstreamProtocol => {
-                row("downstream_protocol", Downstream, S::BAD_REQUEST, G::Internal, "DPE")
-            }
-            Self::OverLimit => row("over_limit", Us, S::SERVICE_UNAVAILABLE, G::ResourceExhausted, "OM"),
-            Self::Draining => row("draining", Us, S::SERVICE_UNAVAILABLE, G::Unavailable, "-"),
-            Self::Cancelled => row("cancelled", Downstream, CLIENT_CLOSED, G::Cancelled, "DC"),
-            Self::Internal => row("internal", Us, S::INTERNAL_SERVER_ERROR, G::Internal, "-"),
+            Self::MalformedRequest
+            | Self::MalformedHost
+            | Self::MalformedFraming
+            | Self::MalformedPath
+            | Self::HeadersTooLarge
+            | Self::HeaderTimeout
+            | Self::AmbiguousPath
+            | Self::UpgradeRefused
+            | Self::DownstreamTls
+            | Self::DownstreamProtocol => "DPE",
+            Self::NoRoute | Self::UnknownDestination => "NR",
+            Self::InvalidBackend | Self::ConfigTimeout => "NC",
+            Self::InvalidFilter | Self::ConfigReply | Self::Draining | Self::Internal => "-",
+            Self::NoEndpoint | Self::CircuitOpen => "UH",
+            Self::PendingOverflow | Self::ConnectionOverflow => "UO",
+            Self::ConnectTimeout | Self::ConnectRefused | Self::WrongIdentity | Self::TlsFailure => "UF",
+            Self::UpstreamReset => "UC",
+            Self::UpstreamProtocol => "UPE",
+            Self::RequestTimeout | Self::AttemptTimeout => "UT",
+            Self::IdleTimeout => "SI",
+            Self::DeniedByPolicy | Self::MtlsRequired | Self::PolicyMissing => "UAEX",
+            Self::OverLimit => "OM",
+            Self::Cancelled => "DC",
         }
     }
 }

@@ -6,9 +6,14 @@
 //! Invariant: this crate knows no policy; it moves bytes and says what it saw.
 
 pub mod buffers;
+pub mod drain;
 pub mod drive;
 pub mod exec;
 pub mod http;
+pub mod listen;
+pub mod peek;
 pub mod redirect;
+pub mod relay;
 pub mod sock;
+pub mod sweep;
 pub mod tls;

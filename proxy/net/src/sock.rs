@@ -208,10 +208,8 @@ impl Sock {
 
     /// Reads into tokio's buffer; nothing put means the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        if self.poisoned {
-            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
-        }
         if self.left.is_empty()
+            && !self.poisoned
             && room.remaining() > 0
             && let Wire::Tcp(tcp) = &mut self.wire
         {
@@ -226,6 +224,9 @@ impl Sock {
     /// Reads to any place; over TCP by way of the thread's scratch area.
     pub(crate) fn poll_read_to(&mut self, cx: &mut Context<'_>, room: &mut impl Room) -> Poll<Result<()>> {
         let before = room.room();
+        if self.poisoned {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         if before == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -241,6 +242,23 @@ impl Sock {
         }
         self.read += (before - room.room()) as u64;
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads from the network although bytes are unread, and puts the new ones behind those; a look ahead.
+    pub(crate) fn poll_read_behind(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let mut held = std::mem::take(&mut self.left);
+        let (read, before) = (self.read, room.filled().len());
+        let result = self.poll_read(cx, room);
+        self.read = read;
+        held.push(room.filled().get(before..).unwrap_or_default());
+        // What TLS decrypted beyond `room` comes last.
+        held.push(self.left.as_slice());
+        self.left = held;
+        result
     }
 
     /// Takes bytes into the gather buffer; sends first when it is full.
@@ -263,20 +281,23 @@ impl Sock {
         Poll::Ready(Ok(taken))
     }
 
-    /// Writes past the gather buffer; TLS takes all of `bytes`, TCP what the kernel takes.
-    /// Waits until nothing older is unsent, so no more than one call's bytes are ever held.
-    pub fn poll_write_now(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    /// Writes past the gather buffer and keeps what the kernel does not take: the relay's way.
+    ///
+    /// The caller first waits until nothing is unsent ([`Sock::is_dirty`]), which bounds what is kept.
+    pub(crate) fn write_or_keep(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<()> {
         self.writable()?;
-        if self.is_dirty() {
-            ready!(self.poll_flush_now(cx))?;
-        }
         let result = match &mut self.wire {
-            Wire::Tcp(tcp) => ready!(Pin::new(tcp).poll_write(cx, bytes)),
-            Wire::Tls(tls) => tls.seal(cx, bytes).map(|()| bytes.len()),
+            Wire::Tcp(tcp) if self.gathered.is_empty() => match Pin::new(tcp).poll_write(cx, bytes) {
+                Poll::Ready(n) => n,
+                Poll::Pending => Ok(0),
+            },
+            Wire::Tls(tls) if self.gathered.is_empty() => tls.seal(cx, bytes).map(|()| bytes.len()),
+            _ => Ok(0),
         };
-        let n = self.noting(result)?;
-        self.written += n as u64;
-        Poll::Ready(Ok(n))
+        let sent = self.noting(result)?;
+        self.gathered.push(bytes.get(sent..).unwrap_or_default());
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     /// Sends everything gathered; ready when the kernel has it all.
@@ -312,6 +333,11 @@ impl Sock {
 
     /// Ends the connection with a TCP reset: what policy refused must not look like an orderly end.
     pub fn reset(self) {
+        self.abort();
+    }
+
+    /// From now on, closing this connection resets it.
+    pub fn abort(&self) {
         // When this fails the connection is already gone.
         let _ = self.stream().set_zero_linger();
     }

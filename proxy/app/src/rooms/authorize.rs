@@ -6,14 +6,13 @@
 //! Invariant: without configuration nothing passes; a policy that has not arrived denies.
 //! Invariant: what a shadow policy would have refused is counted, and passes.
 
-use std::sync::Arc;
-
 use weft_proxy_core::authorize::{Denial, RuleRef, Verdict};
 use weft_proxy_core::spec::{MutualTls, Protocol};
 use weft_proxy_core::{Head, Inbound, Name, Reason};
 
 use crate::exchange::Exchange;
-use crate::metrics::backend::{PolicyVerdict, RuleLabels};
+use crate::metrics::backend::PolicyVerdict;
+use crate::reply::is_grpc;
 use crate::seat::Seat;
 use crate::worker::Worker;
 
@@ -26,7 +25,9 @@ pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Re
     }
     let verdict = inbound.authorize_request(&seat.peer, port, head);
     count(&seat.worker, &verdict, false);
+    let edge = seat.inbound_edge(is_grpc(head.headers));
     exchange.note(|record| {
+        record.edge(&edge);
         if let Some(policy) = deciding(&verdict) {
             record.policy(&policy);
         }
@@ -40,7 +41,7 @@ pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Re
 /// Judges one connection: mTLS where it is demanded, and policies for bytes of any kind.
 pub(crate) fn authorize_bytes(
     worker: &Worker,
-    inbound: &Arc<Inbound>,
+    inbound: &Inbound,
     peer: &weft_proxy_core::Peer,
     port: u16,
 ) -> Result<Option<Name>, (Reason, Option<Name>)> {
@@ -73,7 +74,7 @@ fn rule_of(verdict: &Verdict) -> Option<&RuleRef> {
 fn deciding(verdict: &Verdict) -> Option<Name> {
     match verdict {
         Verdict::Denied { by: Denial::PolicyMissing(name) } => Some(name.clone()),
-        _ => rule_of(verdict).map(|rule| rule.full().clone()),
+        _ => rule_of(verdict).map(|rule| rule.full.clone()),
     }
 }
 
@@ -85,9 +86,5 @@ fn count(worker: &Worker, verdict: &Verdict, shadow: bool) {
         (Verdict::Denied { .. }, true) => PolicyVerdict::ShadowDeny,
     };
     let Some(rule) = rule_of(verdict) else { return };
-    worker.rule_meter(rule, said, || RuleLabels {
-        policy: rule.policy.clone(),
-        rule: Name::from(&*rule.rule),
-        verdict: said,
-    });
+    worker.decided(rule, said);
 }

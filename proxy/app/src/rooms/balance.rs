@@ -33,6 +33,7 @@ pub(crate) fn balance(
     if let Some(fallback) = upstream.fallback()
         && let Ok(picked) = fallback.pick(now, &mut worker.chance(), None)
     {
+        upstream.meter.fell_back();
         return Ok(Choice { picked, fallback: true });
     }
     Err(match refused {

@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use weft_proxy_core::{Hop, Identity, Reason};
 use weft_proxy_net::http::client::{Entered, Http1Link, Http2Link};
 use weft_proxy_net::http::{Busy, Lease};
@@ -18,6 +19,8 @@ use weft_proxy_net::listen;
 use weft_proxy_net::sock::{Io, Sock};
 
 use crate::exchange::RequestBody;
+use crate::metrics::edge::Direction;
+use crate::metrics::plain::Handshake;
 use crate::upstream::Links;
 use crate::worker::Worker;
 
@@ -79,18 +82,34 @@ fn busy(busy: Busy<Reason>) -> Reason {
 
 async fn dial(worker: &Worker, target: Target<'_>, hop: Hop) -> Result<Sock, Reason> {
     let dialing = async {
-        let tcp = listen::connect(target.address).await.map_err(|error| connect_reason(&error))?;
+        let tcp = listen::connect(target.address, target.timeout, worker.plane.limits.mark).await.map_err(|error| connect_reason(&error))?;
         match target.identity {
             None => Ok(Sock::tcp(tcp)),
-            Some(identity) => worker
-                .plane
-                .identity
-                .connect(tcp, identity.as_str(), hop.alpn())
-                .await
-                .map_err(|error| tls_reason(&error)),
+            Some(identity) => secure(worker, tcp, target.address, identity, hop).await,
         }
     };
     tokio::time::timeout(target.timeout, dialing).await.unwrap_or(Err(Reason::ConnectTimeout))
+}
+
+async fn secure(
+    worker: &Worker,
+    tcp: TcpStream,
+    address: SocketAddr,
+    identity: &Identity,
+    hop: Hop,
+) -> Result<Sock, Reason> {
+    let count = |outcome| worker.ledger.metrics().plain().handshakes(Direction::Outbound, outcome).up();
+    match worker.dialer.connect(tcp, address, identity, hop).await {
+        Ok((sock, peer)) => {
+            count(if peer.resumed { Handshake::Resumed } else { Handshake::Full });
+            Ok(sock)
+        }
+        Err(error) => {
+            count(if error.is_certificate() { Handshake::BadCertificate } else { Handshake::Failed });
+            tracing::info!(%error, %address, expected = identity.as_str(), "outbound handshake failed");
+            Err(if error.is_wrong_identity() { Reason::WrongIdentity } else { Reason::TlsFailure })
+        }
+    }
 }
 
 fn connect_reason(error: &io::Error) -> Reason {
@@ -98,8 +117,4 @@ fn connect_reason(error: &io::Error) -> Reason {
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,
         _ => Reason::ConnectRefused,
     }
-}
-
-fn tls_reason(error: &weft_proxy_net::tls::Failure) -> Reason {
-    if error.is_wrong_identity() { Reason::WrongIdentity } else { Reason::TlsFailure }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use weft_proxy_core::spec::Protocol;
 use weft_proxy_core::{Detection, detect};
+use weft_proxy_net::peek::{Seen, Step, peek};
 use weft_proxy_net::sock::Sock;
 
 use crate::metrics::edge::Direction;
@@ -38,10 +39,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 /// Waits for the first bytes of a connection whose client speaks first, up to `wait`; gives whether
 /// there are any.
 pub(crate) async fn first_bytes(sock: &mut Sock, wait: Duration) -> bool {
-    if !sock.unread_bytes().is_empty() {
-        return true;
-    }
-    tokio::time::timeout(wait, sock.preload()).await.is_ok_and(|read| read.is_ok_and(|n| n > 0))
+    let looking = peek(sock, MOST, |_| Step::Done(()));
+    matches!(tokio::time::timeout(wait, looking).await, Ok(Ok(Seen::Told(()) | Seen::Full)))
 }
 
 /// Finds out what a connection speaks.
@@ -78,16 +77,13 @@ pub(crate) async fn find(worker: &Worker, direction: Direction, declared: Protoc
 
 /// Reads on while the bytes at hand could still become one thing or another.
 pub(crate) async fn settle(worker: &Worker, sock: &mut Sock) -> Detection {
-    let deadline = tokio::time::Instant::now() + worker.plane.limits.detect;
-    loop {
-        let seen = detect(sock.unread_bytes());
-        if seen != Detection::More || sock.unread_bytes().len() >= MOST {
-            return seen;
-        }
-        match tokio::time::timeout_at(deadline, sock.preload()).await {
-            Ok(Ok(n)) if n > 0 => {}
-            _ => return seen,
-        }
+    let looking = peek(sock, MOST, |bytes| match detect(bytes) {
+        Detection::More => Step::More,
+        seen => Step::Done(seen),
+    });
+    match tokio::time::timeout(worker.plane.limits.detect, looking).await {
+        Ok(Ok(Seen::Told(seen))) => seen,
+        _ => Detection::Opaque,
     }
 }
 

@@ -6,8 +6,9 @@
 //!
 //! Invariant: an identity comes from a verified certificate and from nowhere else.
 
-use weft_proxy_core::{Detection, Hop, Identity, Reason, client_hello, detect};
+use weft_proxy_core::{Detection, Hop, Reason, client_hello, detect};
 use weft_proxy_net::sock::Sock;
+use weft_proxy_net::tls::{self, Peer, TlsError};
 
 use crate::metrics::edge::Direction;
 use crate::metrics::plain::Handshake;
@@ -16,35 +17,40 @@ use crate::worker::Worker;
 /// Who is at the other end.
 pub(crate) enum Session {
     /// A sidecar of the mesh that proved who it is, and what it brings.
-    Proven { sock: Sock, identity: Identity, hop: Hop },
+    Proven { sock: Sock, peer: Peer },
     /// A peer without the mesh's TLS; its first bytes are still unread.
-    Plain { sock: Sock, seen: Detection },
+    Plain { sock: Sock },
 }
 
 /// Finds out who is there, from first bytes that are already at hand.
 pub(crate) async fn identify(worker: &Worker, sock: Sock) -> Result<Session, Reason> {
-    let seen = detect(sock.unread_bytes());
-    let ours = seen == Detection::Tls
-        && client_hello(sock.unread_bytes()).is_some_and(|hello| hello.alpn().any(|name| Hop::of(name).is_some()));
+    let ours = detect(sock.unread_bytes()) == Detection::Tls
+        && client_hello(sock.unread_bytes())
+            .is_some_and(|hello| hello.alpn().any(|name| Hop::of(name).is_some()));
     if !ours {
-        return Ok(Session::Plain { sock, seen });
+        return Ok(Session::Plain { sock });
     }
-    let handshakes = |outcome| worker.ledger.metrics().plain().handshakes(Direction::Inbound, outcome).up();
-    let shaking = worker.plane.identity.accept(sock);
-    let accepted = match tokio::time::timeout(worker.plane.limits.handshake, Box::pin(shaking)).await {
-        Ok(Ok(accepted)) => accepted,
+    let count = |outcome| worker.ledger.metrics().plain().handshakes(Direction::Inbound, outcome).up();
+    let shaking = Box::pin(handshake(worker, sock));
+    match tokio::time::timeout(worker.plane.limits.handshake, shaking).await {
+        Ok(Ok((sock, peer))) => {
+            count(if peer.resumed { Handshake::Resumed } else { Handshake::Full });
+            Ok(Session::Proven { sock, peer })
+        }
         Ok(Err(error)) => {
-            handshakes(if error.is_certificate() { Handshake::BadCertificate } else { Handshake::Failed });
+            count(if error.is_certificate() { Handshake::BadCertificate } else { Handshake::Failed });
             tracing::info!(%error, "inbound handshake failed");
-            return Err(Reason::DownstreamTls);
+            Err(Reason::DownstreamTls)
         }
         Err(_) => {
-            handshakes(Handshake::TimedOut);
-            return Err(Reason::DownstreamTls);
+            count(Handshake::TimedOut);
+            Err(Reason::DownstreamTls)
         }
-    };
-    handshakes(if accepted.resumed { Handshake::Resumed } else { Handshake::Full });
-    let hop = Hop::of(&accepted.alpn).ok_or(Reason::DownstreamTls)?;
-    let identity = Identity::parse(&accepted.identity).map_err(|_| Reason::DownstreamTls)?;
-    Ok(Session::Proven { sock: accepted.sock, identity, hop })
+    }
+}
+
+async fn handshake(worker: &Worker, sock: Sock) -> Result<(Sock, Peer), TlsError> {
+    let generation = worker.plane.identity.current().ok_or(TlsError::NoIdentity)?;
+    let (tcp, left) = sock.into_tcp().ok_or(TlsError::NoHop)?;
+    tls::accept(tcp, left.as_slice(), &generation).await
 }

@@ -5,23 +5,25 @@
 //!
 //! Invariant: bodies are never held; a request is tried again only if it is still whole.
 
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use std::error::Error as _;
 use std::rc::Rc;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Failed;
-use weft_proxy_net::http::{Body, Conn, interim};
+use weft_proxy_net::http::{Body, Conn, Lease, interim};
 use weft_proxy_net::sock::Io;
 
-use crate::exchange::{Exchange, RequestBody, ResponseBody, ResponseTally, grpc_status};
+use crate::convert;
+use crate::exchange::{Exchange, RequestBody, ResponseBody, ResponseTally};
 use crate::rooms::connect::Link;
 
 /// An attempt without an answer.
 pub(crate) struct Miss {
     pub(crate) reason: Reason,
-    pub(crate) failure: Failure,
+    /// How the upstream failed; `None` where it did not: the downstream did.
+    pub(crate) failure: Option<Failure>,
     /// The request, when the upstream never saw it.
     pub(crate) unsent: Option<Request<RequestBody>>,
 }
@@ -29,42 +31,62 @@ pub(crate) struct Miss {
 impl Miss {
     /// An attempt that ended before the request was sent.
     pub(crate) fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
-        Self { reason, failure: Failure::Connect, unsent: Some(request) }
+        let failure = match reason {
+            Reason::WrongIdentity => Failure::WrongIdentity,
+            _ => Failure::Connect,
+        };
+        Self { reason, failure: Some(failure), unsent: Some(request) }
     }
 }
 
-/// Sends the request and waits for the head of the answer.
+/// Puts the request into the link's version, sends it and waits for the head of the answer.
 pub(crate) async fn relay(
     exchange: &Exchange,
     link: Link,
-    mut request: Request<RequestBody>,
-    downstream: Option<(Io, Rc<Conn>)>,
+    request: Request<RequestBody>,
+    conn: &Rc<Conn>,
+    downstream: &Io,
 ) -> Result<Response<Incoming>, Miss> {
-    let expects = request.headers().contains_key(http::header::EXPECT);
+    let version = request.version();
+    let (mut parts, body) = request.into_parts();
+    let converted = match &link {
+        Link::Http1(_) => convert::to_http1(&mut parts),
+        Link::Http2 { .. } => convert::to_http2(&mut parts),
+    };
+    let request = Request::from_parts(parts, body);
+    if let Err(reason) = converted {
+        return Err(Miss { reason, failure: None, unsent: None });
+    }
     match link {
-        Link::Http1(mut lease) => {
-            let reused = lease.reused;
-            let Some(link) = lease.link() else { return Err(Miss::unsent(Reason::Internal, request)) };
-            if expects {
-                exchange.go_on.hold();
-            }
-            let listening =
-                interim::listen(&mut request, downstream, link.io().clone(), exchange.go_on.clone());
-            let sending = link.send(request);
-            exchange.hold_lease(lease);
-            let answer = if expects {
-                send_expecting(exchange, sending).await
-            } else {
-                sending.await
-            };
-            drop(listening);
-            answer.map_err(|failed| missed(failed, reused))
+        Link::Http1(lease) => {
+            let interim = (version == Version::HTTP_11).then(|| (downstream.clone(), conn.clone()));
+            http1(exchange, lease, request, interim).await
         }
         Link::Http2 { mut link, entered, reused } => {
             exchange.hold_stream(entered);
             link.send(request).await.map_err(|failed| missed(failed, reused))
         }
     }
+}
+
+async fn http1(
+    exchange: &Exchange,
+    mut lease: Lease<RequestBody>,
+    mut request: Request<RequestBody>,
+    downstream: Option<(Io, Rc<Conn>)>,
+) -> Result<Response<Incoming>, Miss> {
+    let expects = request.headers().contains_key(http::header::EXPECT);
+    let reused = lease.reused;
+    let Some(link) = lease.link() else { return Err(Miss::unsent(Reason::Internal, request)) };
+    if expects {
+        exchange.go_on.hold();
+    }
+    let listening = interim::listen(&mut request, downstream, link.io().clone(), exchange.go_on.clone());
+    let sending = link.send(request);
+    exchange.hold_lease(lease);
+    let answer = if expects { send_expecting(exchange, sending).await } else { sending.await };
+    drop(listening);
+    answer.map_err(|failed| missed(failed, reused))
 }
 
 /// How long a body waits for `100 Continue` before it flows anyway. Source: RFC 9110 §10.1.1 leaves the
@@ -85,25 +107,25 @@ async fn send_expecting<T>(exchange: &Exchange, sending: impl Future<Output = T>
 fn missed(failed: Failed<RequestBody>, reused: bool) -> Miss {
     let Failed { error, unsent } = failed;
     if unsent.is_some() {
-        let failure = if reused { Failure::ReusedClosed } else { Failure::Connect };
-        return Miss { reason: Reason::UpstreamReset, failure, unsent };
+        let failure = if reused { Failure::StaleConnection } else { Failure::Connect };
+        return Miss { reason: Reason::UpstreamReset, failure: Some(failure), unsent };
     }
     let (reason, failure) = classify(&error);
     Miss { reason, failure, unsent: None }
 }
 
-fn classify(error: &hyper::Error) -> (Reason, Failure) {
+fn classify(error: &hyper::Error) -> (Reason, Option<Failure>) {
     if error.is_parse() {
-        return (Reason::UpstreamProtocol, Failure::Protocol);
+        return (Reason::UpstreamProtocol, Some(Failure::AnswerBegan));
     }
     if error.is_user() {
-        return (Reason::Cancelled, Failure::Downstream);
+        return (Reason::Cancelled, None);
     }
     let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     match h2.and_then(h2::Error::reason) {
-        Some(h2::Reason::REFUSED_STREAM) => (Reason::UpstreamReset, Failure::RefusedStream),
-        Some(h2::Reason::PROTOCOL_ERROR) => (Reason::UpstreamProtocol, Failure::Protocol),
-        _ => (Reason::UpstreamReset, Failure::Reset),
+        Some(h2::Reason::REFUSED_STREAM) => (Reason::UpstreamReset, Some(Failure::Unprocessed)),
+        Some(h2::Reason::PROTOCOL_ERROR) => (Reason::UpstreamProtocol, Some(Failure::AnswerBegan)),
+        _ => (Reason::UpstreamReset, Some(Failure::ResetBeforeAnswer)),
     }
 }
 
@@ -113,21 +135,14 @@ pub(crate) fn answer(
     conn: &Rc<Conn>,
     response: Response<Incoming>,
     version: Version,
+    upgraded: bool,
 ) -> Result<Response<ResponseBody>, Reason> {
     let (mut parts, body) = response.into_parts();
-    if let Err(refusal) = hygiene::check_response(parts.status, parts.version, &parts.headers) {
-        return Err(refusal.reason);
-    }
-    let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-    hygiene::scrub_response(&mut parts.headers, upgraded);
+    let asked = hygiene::Asked { upgrade: upgraded };
+    hygiene::check_response(parts.status, &parts.headers, asked).map_err(|refusal| refusal.reason)?;
+    hygiene::scrub_response(&mut parts.headers, hygiene::Keep { upgrade: upgraded, own: true });
     parts.version = version;
-    let grpc = grpc_status(&parts.headers);
-    exchange.note(|record| {
-        record.status(parts.status);
-        if let Some(code) = grpc {
-            record.grpc_status(code);
-        }
-    });
+    exchange.answered(parts.status, &parts.headers);
     let tally = ResponseTally(exchange.clone());
     Ok(Response::from_parts(parts, Body::stream(body, tally, Some(conn.clone()))))
 }

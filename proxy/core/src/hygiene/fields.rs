@@ -96,10 +96,11 @@ pub(super) fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl It
 
 /// Removes what belongs to the hop the head came by; `keep_upgrade` leaves Upgrade and its Connection.
 pub(super) fn drop_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    // Without names to remove, as nearly always, nothing is allocated.
     let named: Vec<HeaderName> = elements(headers, &header::CONNECTION)
+        .filter(|element| !OPTIONS.iter().any(|option| element.eq_ignore_ascii_case(option)))
         .filter_map(|element| HeaderName::from_bytes(element).ok())
         .filter(|name| is_removable(name.as_str()))
-        .filter(|name| !(keep_upgrade && *name == header::UPGRADE))
         .take(MAX_NAMED)
         .collect();
     for name in named {
@@ -128,6 +129,8 @@ pub(super) fn drop_where(headers: &mut HeaderMap, fits: fn(&str) -> bool) {
     }
 }
 
+/// Elements of Connection that name no field to remove here: options, and fields handled by name.
+const OPTIONS: [&[u8]; 5] = [b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"];
 /// Prefix of the fields that sidecars exchange.
 const OWN_PREFIX: &str = "weft-";
 /// Names of one Connection field that are obeyed. Source: no sender names more than a handful; bounds

@@ -221,9 +221,13 @@ impl Redirect {
         };
         let host = self.host.as_deref().unwrap_or(host_of(head.authority));
         let port = if port == well_known { String::new() } else { format!(":{port}") };
+        if host.is_empty() {
+            return Err(Reply::of(Reason::MalformedHost, "the request names no host to redirect to"));
+        }
         let path = match &self.path {
             Some(edit) => edit.path(head.path)?,
-            None => head.path.to_owned(),
+            None if head.path.starts_with('/') => head.path.to_owned(),
+            None => "/".to_owned(),
         };
         let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
         Ok(format!("{scheme}://{host}{port}{path}{query}"))

@@ -300,4 +300,3 @@ impl Drop for Count<'_> {
         self.0.set(self.0.get().saturating_sub(1));
     }
 }
-

@@ -152,9 +152,8 @@ where
 /// Sends what is left and closes the write half; bounded, because a peer may not read.
 async fn finish(io: &Io, ended: Ended) -> Ended {
     if matches!(ended, Ended::SlowHead) {
-        io.0.borrow_mut().inject(
-            b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-        );
+        io.0.borrow_mut()
+            .inject(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     }
     let closing = poll_fn(|cx| io.0.borrow_mut().poll_finish(cx));
     let _ = tokio::time::timeout(LINGER, closing).await;

@@ -1,0 +1,139 @@
+//! The log as a whole: what is written, what is not, what is dropped.
+
+use super::*;
+use crate::metrics::edge::Direction;
+use std::sync::Condvar;
+
+/// An output that keeps what was written, and can be held up.
+#[derive(Clone, Default)]
+struct Kept(Arc<(Mutex<(Vec<u8>, usize, bool)>, Condvar)>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut kept = self.0.0.lock().unwrap();
+        kept.1 += 1;
+        self.0.1.notify_all();
+        while kept.2 {
+            kept = self.0.1.wait(kept).unwrap();
+        }
+        kept.0.extend_from_slice(bytes);
+        self.0.1.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn hold(&self, held: bool) {
+        self.0.0.lock().unwrap().2 = held;
+        self.0.1.notify_all();
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        let kept = self.0.0.lock().unwrap();
+        std::str::from_utf8(&kept.0).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until a write began.
+    fn wait_for_write(&self) {
+        let kept = self.0.0.lock().unwrap();
+        let (_kept, late) = self.0.1.wait_timeout_while(kept, Duration::from_secs(30), |k| k.1 == 0).unwrap();
+        assert!(!late.timed_out(), "nothing was written");
+    }
+}
+
+fn entry(path: &str, status: u16) -> Box<Entry> {
+    let mut entry = Entry::blank();
+    entry.direction = Direction::Outbound;
+    entry.method = Some(http::Method::GET);
+    entry.version = Some(http::Version::HTTP_11);
+    entry.path.push_str(path);
+    entry.status = http::StatusCode::from_u16(status).ok();
+    entry
+}
+
+fn started(mode: Mode) -> (Kept, Arc<Metrics>, Sheet, Writer) {
+    let (out, metrics) = (Kept::default(), Arc::new(Metrics::default()));
+    let (log, writer) = AccessLog::start(Box::new(out.clone()), Arc::clone(&metrics)).unwrap();
+    log.set(mode);
+    let sheet = log.sheet(Arc::clone(&metrics));
+    (out, metrics, sheet, writer)
+}
+
+#[test]
+fn a_line_arrives_without_anybody_asking() {
+    let (out, _, sheet, writer) = started(Mode::All);
+    sheet.write(&entry("/items", 200), Moment(5_000_000), &Clock::start());
+    out.wait_for_write();
+    writer.finish();
+    let lines = out.lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["http.path"], "/items");
+    assert_eq!(lines[0]["http.status"], 200);
+    assert_eq!(lines[0]["duration_ms"], 5.0);
+    assert_eq!(lines[0]["direction"], "outbound");
+}
+
+#[test]
+fn errors_only_leaves_out_what_went_well_and_what_the_configuration_answered() {
+    let (out, _, sheet, writer) = started(Mode::Errors);
+    let clock = Clock::start();
+    sheet.write(&entry("/fine", 200), Moment(1), &clock);
+    sheet.write(&entry("/missing", 404), Moment(1), &clock);
+    let mut redirected = entry("/moved", 301);
+    redirected.reason = Some(Reason::ConfigReply);
+    sheet.write(&redirected, Moment(1), &clock);
+    let mut denied = entry("/denied", 403);
+    denied.reason = Some(Reason::DeniedByPolicy);
+    sheet.write(&denied, Moment(1), &clock);
+    sheet.write(&entry("/broken", 500), Moment(1), &clock);
+    let mut grpc = entry("/pkg.Service/Call", 200);
+    grpc.grpc = Some(14);
+    sheet.write(&grpc, Moment(1), &clock);
+    writer.finish();
+    let paths: Vec<_> = out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(paths, ["/denied", "/broken", "/pkg.Service/Call"]);
+    assert_eq!(out.lines()[0]["flags"], "UAEX");
+}
+
+#[test]
+fn an_output_that_is_stuck_costs_lines_and_not_time() {
+    let (out, metrics, sheet, writer) = started(Mode::All);
+    let clock = Clock::start();
+    out.hold(true);
+    sheet.write(&entry("/first", 200), Moment(1), &clock);
+    out.wait_for_write();
+    let long = entry(&"x".repeat(1_000), 200);
+    for _ in 0..3_000 {
+        sheet.write(&long, Moment(1), &clock);
+    }
+    let dropped = metrics.plain().dropped(Dropped::LogLine).read();
+    assert!((1_000..2_900).contains(&dropped), "{dropped}");
+    out.hold(false);
+    writer.finish();
+    assert_eq!(out.lines().len() as u64 + dropped, 3_001, "every line is written or counted");
+}
+
+#[test]
+fn many_threads_write_whole_lines() {
+    let (out, metrics, _sheet, writer) = started(Mode::All);
+    let log = writer.log.clone();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let sheet = log.sheet(Arc::clone(&metrics));
+            scope.spawn(move || {
+                let clock = Clock::start();
+                for n in 0..500 {
+                    sheet.write(&entry(&format!("/{thread}/{n}"), 200), Moment(1), &clock);
+                }
+            });
+        }
+    });
+    writer.finish();
+    let paths: std::collections::HashSet<_> =
+        out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(paths.len(), 2_000);
+}

@@ -1,0 +1,227 @@
+//! Connections to the control plane: TCP, TLS 1.3, its identity verified, ours shown or not.
+//!
+//! Stands under certify and subscribe, the only two that call the control plane.
+//!
+//! Invariant: the control plane's certificate is verified up to a root of the anchors file or of the
+//! trust bundle, and its only URI name is exactly the identity we expect. Its DNS name is not looked
+//! at: a control plane is who it proves to be, wherever it listens.
+//! Invariant: every step has a deadline.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper_util::rt::TokioIo;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use weft_proto::names::SpiffeId;
+
+use crate::certify::Credentials;
+use crate::settings::{ControlPlane, Settings};
+
+mod verify;
+
+pub(crate) use verify::{identity_of, verify_chain};
+
+/// Deadline of resolving and connecting. Source: the TrafficPolicy default, 5 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of the TLS handshake. Source: as for downstreams, 10 s.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection is asked for life this often. Source: Linkerd's HTTP/2 keepalive, 10 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// And given up after this. Source: gRPC's keepalive timeout, 20 s; half of it, inside a cluster.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Receive windows: an epoch of thousands of resources should not wait for round trips.
+/// Source: a quarter of the largest message.
+const WINDOW: u32 = 16 << 20;
+/// Largest message in either direction. Source: some hundred thousand endpoints; tonic's own is 4 MiB.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// How to reach the control plane.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    address: ControlPlane,
+    identity: SpiffeId,
+    anchors: PathBuf,
+    credentials: Arc<Credentials>,
+}
+
+/// What the sidecar shows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing: a token in the request will speak for it.
+    Nothing,
+    /// Its certificate.
+    Certificate,
+}
+
+/// Why there is no connection to the control plane.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The anchors file and no bundle.
+    #[error("no root to verify the control plane with: {path}: {problem}; check --trust-anchors")]
+    NoRoots {
+        /// The anchors file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// rustls refused the configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Resolving, connecting, the handshake or the verification failed.
+    #[error("{address}: {}", chain(.source))]
+    Connect {
+        /// Where.
+        address: ControlPlane,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+}
+
+impl Dial {
+    /// A way to the control plane that `settings` name, proving itself with `credentials`.
+    pub fn new(settings: &Settings, credentials: Arc<Credentials>) -> Self {
+        Self {
+            address: settings.control_plane.clone(),
+            identity: settings.control_plane_identity.clone(),
+            anchors: settings.trust_anchors.clone(),
+            credentials,
+        }
+    }
+
+    /// What it proves itself with.
+    pub(crate) fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it closes what was opened.
+    pub async fn connect(&self, proof: Proof) -> Result<Channel, DialError> {
+        let config = Arc::new(self.tls(proof)?);
+        let failed = |source| DialError::Connect { address: self.address.clone(), source };
+        // The authority is for the request line only; the connector goes where the settings say.
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(failed)?
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let address = self.address.clone();
+        let connector = tower::service_fn(move |_: http::Uri| open(address.clone(), Arc::clone(&config)));
+        endpoint.connect_with_connector(connector).await.map_err(failed)
+    }
+
+    fn tls(&self, proof: Proof) -> Result<ClientConfig, DialError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = verify::Expected::new(self.roots()?, self.identity.clone(), &provider);
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match proof {
+            Proof::Nothing => builder.with_no_client_auth(),
+            Proof::Certificate => {
+                builder.with_client_cert_resolver(Arc::new(Shown(self.credentials.clone())))
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(config)
+    }
+
+    /// The file's roots, read anew because a mounted file changes, and those of the bundle.
+    fn roots(&self) -> Result<RootCertStore, DialError> {
+        let mut roots = RootCertStore::empty();
+        let problem = match std::fs::read(&self.anchors) {
+            Ok(pem) => {
+                let ders = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
+                roots.add_parsable_certificates(ders);
+                "it holds no certificate in PEM".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        if let Some(trust) = self.credentials.trust() {
+            roots.add_parsable_certificates(trust.roots.iter().cloned());
+        }
+        if roots.is_empty() {
+            return Err(DialError::NoRoots { path: self.anchors.display().to_string(), problem });
+        }
+        Ok(roots)
+    }
+}
+
+async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
+    let target = (address.host.as_str(), address.port);
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target))
+        .await
+        .map_err(late("no connection within 5 s"))??;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from(address.host.clone())
+        .or_else(|_| ServerName::try_from("control-plane.invalid"))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsConnector::from(config).connect(name, tcp))
+        .await
+        .map_err(late("no TLS handshake within 10 s"))??;
+    Ok(TokioIo::new(tls))
+}
+
+/// Shows the leaf that is current when the handshake asks.
+#[derive(Debug)]
+struct Shown(Arc<Credentials>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let leaf = self.0.alive(SystemTime::now())?;
+        leaf.key.key.choose_scheme(schemes)?;
+        Some(Arc::clone(&leaf.key))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// An error with all its causes in one line: the outer ones of tonic say nothing by themselves.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in causes(error).skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// Whether the peer took our certificate for none of its own: the way out is a new certificate.
+pub(crate) fn refused_our_certificate(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).filter_map(as_tls).any(|error| matches!(error, rustls::Error::AlertReceived(_)))
+}
+
+fn as_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()))
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}

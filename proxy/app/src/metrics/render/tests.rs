@@ -1,0 +1,150 @@
+//! A scrape as a whole.
+
+use super::*;
+use crate::metrics::backend::{PolicyVerdict, RuleLabels};
+use crate::metrics::edge::Security;
+use std::time::Duration;
+use weft_proxy_core::{Name, Reason};
+
+fn labels(service: &str) -> EdgeLabels {
+    EdgeLabels {
+        direction: Direction::Outbound,
+        protocol: Protocol::Http,
+        security: Security::MutualTls,
+        source: Party {
+            workload: Name::from("shop"),
+            namespace: Name::from("web"),
+            identity: Identity::parse("spiffe://cluster.local/ns/web/sa/shop").ok(),
+        },
+        destination: Party::unknown(),
+        service: Name::from(service),
+        route: Name::from("web/to-catalog"),
+    }
+}
+
+fn row<'a>(page: &'a str, start: &str, contains: &str) -> &'a str {
+    page.lines()
+        .find(|line| line.starts_with(start) && line.contains(contains))
+        .unwrap_or_else(|| panic!("no {start} with {contains} in\n{page}"))
+}
+
+#[test]
+fn a_request_shows_with_istios_words_and_sums_over_workers() {
+    let metrics = Arc::new(Metrics::default());
+    let page = Page::new(Arc::clone(&metrics));
+    for worker in 0..2 {
+        let edge = metrics.edge(worker, &labels("shop/catalog:80"));
+        edge.request(Outcome::new(200, None, None), Duration::from_millis(2), 10, 20);
+        edge.request(Outcome::new(503, None, Some(Reason::NoEndpoint)), Duration::from_micros(80), 0, 0);
+        edge.retry();
+    }
+    let page = page.render();
+    let good = row(&page, "weft_requests_total{", "response_code=\"200\"");
+    assert!(good.ends_with("} 2"), "{good}");
+    for label in [
+        "direction=\"outbound\"",
+        "source_workload=\"shop\"",
+        "source_principal=\"spiffe://cluster.local/ns/web/sa/shop\"",
+        "destination_service=\"shop/catalog:80\"",
+        "destination_service_name=\"catalog\"",
+        "destination_service_namespace=\"shop\"",
+        "destination_workload=\"unknown\"",
+        "connection_security_policy=\"mutual_tls\"",
+        "request_protocol=\"http\"",
+        "route=\"web/to-catalog\"",
+        "grpc_response_status=\"\"",
+        "response_flags=\"-\"",
+    ] {
+        assert!(good.contains(label), "{label} in {good}");
+    }
+    let bad = row(&page, "weft_requests_total{", "response_flags=\"UH\"");
+    assert!(bad.contains("response_code=\"503\"") && bad.contains("reason=\"no_endpoint\""), "{bad}");
+    assert!(row(&page, "weft_request_duration_seconds_count{", "").ends_with(" 4"));
+    assert!(row(&page, "weft_request_duration_seconds_bucket{", "le=\"0.0001\"").ends_with(" 2"));
+    assert!(row(&page, "weft_request_duration_seconds_bucket{", "le=\"+Inf\"").ends_with(" 4"));
+    assert!(row(&page, "weft_request_bytes_total{", "").ends_with(" 20"));
+    assert!(row(&page, "weft_retries_total{", "").ends_with(" 2"));
+}
+
+#[test]
+fn label_sets_beyond_the_bound_are_counted_together_and_none_is_lost() {
+    let metrics = Arc::new(Metrics::with_series(50));
+    let page = Page::new(Arc::clone(&metrics));
+    for n in 0..1_000 {
+        let edge = metrics.edge(0, &labels(&format!("shop/s{n}:80")));
+        edge.request(Outcome::new(200, None, None), Duration::from_millis(1), 0, 0);
+    }
+    let page = page.render();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("weft_requests_total{")).collect();
+    assert!(rows.len() <= 51, "{}", rows.len());
+    let total: u64 = rows.iter().map(|row| row.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+    assert_eq!(total, 1_000);
+    assert!(row(&page, "weft_requests_total{", "destination_service=\"overflow\"").contains("direction=\"outbound\""));
+    assert!(!row(&page, "weft_series_overflow_total", "").ends_with(" 0"));
+}
+
+#[test]
+fn series_of_vanished_routes_go_and_leave_room_for_new_ones() {
+    let metrics = Arc::new(Metrics::with_series(4));
+    let stays = metrics.edge(0, &labels("shop/stays:80"));
+    stays.request(Outcome::new(200, None, None), Duration::ZERO, 0, 0);
+    metrics.edge(0, &labels("shop/goes:80")).request(Outcome::new(200, None, None), Duration::ZERO, 0, 0);
+    let backend = metrics.backend(&Name::from("shop/goes:80"));
+    backend.ejected();
+    let page = Page::new(Arc::clone(&metrics));
+    assert!(page.render().contains("shop/goes:80"));
+    drop(backend);
+    metrics.sweep();
+    assert!(page.render().contains("shop/goes:80"), "one scrape more sees the last value");
+    metrics.sweep();
+    let after = page.render();
+    assert!(!after.contains("shop/goes:80") && after.contains("shop/stays:80"));
+    let new = metrics.edge(0, &labels("shop/new:80"));
+    assert_eq!(new.labels().service.as_str(), "shop/new:80");
+}
+
+#[test]
+fn resilience_policy_and_state_show() {
+    let metrics = Arc::new(Metrics::default());
+    let backend = metrics.backend(&Name::from("shop/catalog:80"));
+    backend.ejected();
+    backend.circuit(true);
+    let deny = RuleLabels {
+        policy: Name::from("shop/only-cart"),
+        rule: Name::from("1"),
+        verdict: PolicyVerdict::Deny,
+    };
+    metrics.rule(&deny).decided();
+    metrics.refused(Direction::Inbound, Reason::DeniedByPolicy);
+    metrics.plain().limit("header_bytes").up();
+    metrics.plain().config.adopt(7, 1_500_000_000);
+    metrics.plain().handshakes(Direction::Inbound, Handshake::BadCertificate).up();
+    let page = Page::new(Arc::clone(&metrics)).render();
+    for (start, contains, value) in [
+        ("weft_ejections_total", "shop/catalog:80", "1"),
+        ("weft_endpoints_ejected", "shop/catalog:80", "1"),
+        ("weft_circuit_open", "shop/catalog:80", "1"),
+        ("weft_policy_verdicts_total", "policy=\"shop/only-cart\",rule=\"1\",verdict=\"deny\"", "1"),
+        ("weft_refusals_total", "reason=\"denied_by_policy\",blame=\"policy\"", "1"),
+        ("weft_limits_hit_total", "limit=\"header_bytes\"", "1"),
+        ("weft_config_generation", "", "7"),
+        ("weft_config_adopted_timestamp_seconds", "", "1.5"),
+        ("weft_tls_handshakes_total", "direction=\"inbound\",outcome=\"bad_certificate\"", "1"),
+    ] {
+        let row = row(&page, start, contains);
+        assert_eq!(row.rsplit_once(' ').unwrap().1, value, "{row}");
+    }
+    for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_threads ", "process_cpu_seconds_total "] {
+        assert!(page.lines().any(|line| line.starts_with(name)), "{name} in\n{page}");
+    }
+    assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_label_cannot_break_its_line() {
+    let metrics = Arc::new(Metrics::default());
+    let edge = metrics.edge(0, &labels("evil\"} 1\nfake_metric 1\\"));
+    edge.request(Outcome::new(200, None, None), Duration::ZERO, 0, 0);
+    let page = Page::new(metrics).render();
+    assert!(!page.lines().any(|line| line.starts_with("fake_metric")), "{page}");
+}

@@ -1,0 +1,119 @@
+//! The table of settings of `weft-proxy run`: one row per setting with flag, variable, type, unit,
+//! default and why. The text of each row is what `--help` prints.
+//!
+//! Invariant: every flag has a variable `WEFT_…` of the same name; a flag wins over its variable.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+use weft_proto::names::{SpiffeId, Workload};
+
+use super::Limits;
+use super::values::{AccessLogChoice, AccessLogSink, ControlPlane, ExplicitInbound, ExplicitOutbound};
+
+/// Default address of the admin server: loopback, because it can drain the sidecar.
+/// Source: 15020 is where Istio's agent serves metrics, so existing scrape rules find it.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
+
+/// Settings of `weft-proxy run`, as given.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The workload this sidecar stands beside, NAMESPACE/POD. The control plane checks it against the
+    /// join token.
+    #[arg(long, env = "WEFT_WORKLOAD", value_name = "NAMESPACE/POD")]
+    pub workload: Workload,
+
+    /// Where the control plane listens, HOST:PORT. A name is resolved at every connection.
+    #[arg(long, env = "WEFT_CONTROL_PLANE", value_name = "HOST:PORT")]
+    pub control_plane: ControlPlane,
+
+    /// The identity the control plane must prove. Default: service account weft-control-plane of
+    /// namespace weft-system in the trust domain.
+    #[arg(long, env = "WEFT_CONTROL_PLANE_IDENTITY", value_name = "SPIFFE-ID")]
+    pub control_plane_identity: Option<SpiffeId>,
+
+    /// Trust domain of the mesh. The default is Kubernetes' own cluster domain.
+    #[arg(long, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    pub trust_domain: String,
+
+    /// PEM file with the roots that vouch for the control plane. Read at each connection, so that a
+    /// mounted file may change.
+    #[arg(long, env = "WEFT_TRUST_ANCHORS", value_name = "FILE")]
+    pub trust_anchors: PathBuf,
+
+    /// Join token. Prefer the file: an environment is easier to read for others.
+    #[arg(long, env = "WEFT_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(conflicts_with = "join_token_file")]
+    pub join_token: Option<String>,
+
+    /// File with the join token or the projected service-account token. Read at each use.
+    #[arg(long, env = "WEFT_JOIN_TOKEN_FILE", value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+
+    /// Folder for the last good configuration (never keys), so that the sidecar starts while no control
+    /// plane answers. Default: none is kept.
+    #[arg(long, env = "WEFT_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Data threads. Default: the CPU limit of the container rounded up, 1 to 8; without a limit 1,
+    /// because a sidecar should not take the machine from its application.
+    #[arg(long, env = "WEFT_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+
+    /// Where the admin server listens (metrics, readiness, configuration, drain).
+    #[arg(long, env = "WEFT_ADMIN", value_name = "ADDR", default_value_t = ADMIN)]
+    pub admin: SocketAddr,
+
+    /// Where redirected outbound connections arrive; by convention 0.0.0.0:15001. Default: off.
+    #[arg(long, env = "WEFT_TRANSPARENT_OUTBOUND", value_name = "ADDR")]
+    pub transparent_outbound: Option<SocketAddr>,
+
+    /// Where redirected inbound connections arrive; by convention 0.0.0.0:15006. Default: off.
+    #[arg(long, env = "WEFT_TRANSPARENT_INBOUND", value_name = "ADDR")]
+    pub transparent_inbound: Option<SocketAddr>,
+
+    /// An address that stands for a service port, e.g. 127.0.10.1:80=shop/catalog:80. Repeatable; the
+    /// variable takes several with commas.
+    #[arg(long, env = "WEFT_OUTBOUND", value_name = "LISTEN=NAMESPACE/SERVICE:PORT", value_delimiter = ',')]
+    pub outbound: Vec<ExplicitOutbound>,
+
+    /// An address that stands for a port of the application, e.g. 127.0.10.1:8080=127.0.0.1:18081.
+    /// Policy sees the listener's port unless #PORT says another. Repeatable; the variable takes several
+    /// with commas.
+    #[arg(long, env = "WEFT_INBOUND", value_name = "LISTEN=TARGET[#PORT]", value_delimiter = ',')]
+    pub inbound: Vec<ExplicitInbound>,
+
+    /// Which requests are logged: off, errors, all, or mesh (what the Mesh resource says).
+    #[arg(long, env = "WEFT_ACCESS_LOG", value_name = "CHOICE", value_enum, default_value_t = AccessLogChoice::Mesh)]
+    pub access_log: AccessLogChoice,
+
+    /// File of the access log; "-" is standard output.
+    #[arg(long, env = "WEFT_ACCESS_LOG_FILE", value_name = "PATH", default_value = "-")]
+    pub access_log_file: AccessLogSink,
+
+    /// Filter of the diagnostic log on standard error, e.g. info,weft_proxy=debug. Changeable while
+    /// running.
+    #[arg(long, env = "WEFT_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// Collector that receives traces over OTLP/gRPC, e.g. http://jaeger:4317. Default: none are sent.
+    #[arg(long, env = "WEFT_OTLP", value_name = "URL")]
+    pub otlp: Option<String>,
+
+    /// Zone of this machine, for zone preference. Default: unknown.
+    #[arg(long, env = "WEFT_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
+
+    /// File written once the sidecar is ready, with its real addresses. Default: none.
+    #[arg(long, env = "WEFT_READY_FILE", value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+
+    /// End when the process that started this one ends: no orphans after a demo or a test.
+    #[arg(long, env = "WEFT_EXIT_WITH_PARENT")]
+    pub exit_with_parent: bool,
+
+    /// Limits and deadlines.
+    #[command(flatten)]
+    pub limits: Limits,
+}

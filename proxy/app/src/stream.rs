@@ -1,0 +1,125 @@
+//! What both spines do with a connection once its protocol is known: serve HTTP on it, or relay bytes.
+//!
+//! Invariant: a connection's record closes once, whichever way the connection goes.
+
+use std::rc::Rc;
+
+use hyper::service::service_fn;
+use weft_proxy_core::Reason;
+use weft_proxy_net::http::{Conn, Ended, serve_http1, serve_http2};
+use weft_proxy_net::relay::{self, Relay, Relayed};
+use weft_proxy_net::sock::{Io, Sock};
+
+use crate::metrics::edge::{Direction, Edge};
+use crate::record::connection::ConnectionRecord;
+use crate::record::{Ending, Record};
+use crate::seat::{Seat, Seating};
+use crate::worker::Worker;
+use crate::{inbound, outbound};
+
+/// Serves HTTP until the connection ends, or relays it after an upgrade.
+pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating: impl FnOnce(Io, Rc<Conn>) -> Seating) {
+    let conn = Conn::new(!http2);
+    worker.live.add(&conn);
+    let io = Io::new(sock);
+    let seat = Seat::new(worker, seating(io.clone(), conn.clone()));
+    let started = worker.now();
+    let limits = worker.plane.limits.serve;
+    let (direction, client) = (seat.direction, seat.client);
+    let ended = match (seat.direction, http2) {
+        (Direction::Inbound, false) => {
+            let seat = seat.clone();
+            let service = Rc::new(service_fn(move |request| inbound::request(seat.clone(), request)));
+            Box::pin(serve_http1(io.clone(), service, conn, limits.head)).await
+        }
+        (Direction::Outbound, false) => {
+            let seat = seat.clone();
+            let service = Rc::new(service_fn(move |request| outbound::request(seat.clone(), request)));
+            Box::pin(serve_http1(io.clone(), service, conn, limits.head)).await
+        }
+        (Direction::Inbound, true) => {
+            let seat = seat.clone();
+            let service = Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
+            Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
+        }
+        (Direction::Outbound, true) => {
+            let seat = seat.clone();
+            let service =
+                Rc::new(service_fn(move |request| Box::pin(outbound::request(seat.clone(), request))));
+            Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
+        }
+    };
+    match ended {
+        Ended::Closed | Ended::Idle => {}
+        Ended::SlowHead => worker.ledger.unreadable(direction, client, Reason::HeaderTimeout, started),
+        Ended::Failed(error) => {
+            if let Some(reason) = unreadable(&error) {
+                worker.ledger.unreadable(direction, client, reason, started);
+            }
+        }
+        Ended::Upgraded => Box::pin(upgraded(worker, seat, io)).await,
+    }
+}
+
+/// Why a head could not be read; a connection that merely broke is no such thing.
+fn unreadable(error: &hyper::Error) -> Option<Reason> {
+    if error.is_parse_too_large() {
+        Some(Reason::HeadersTooLarge)
+    } else if error.is_parse() {
+        Some(Reason::MalformedRequest)
+    } else {
+        None
+    }
+}
+
+/// HTTP has ended with an agreement to go on otherwise: the rest is bytes.
+async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
+    let Some((upgrade, record)) = seat.take_upgrade() else { return };
+    drop(seat);
+    let upstream = upgrade.stream().await;
+    let (Ok(downstream), Ok(upstream)) = (io.into_sock(), upstream.into_sock()) else { return };
+    let idle = worker.plane.limits.idle;
+    let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
+    if let Some(mut record) = record {
+        record.down(relayed.down);
+        record.meter_up().add(relayed.up);
+        close(record, relayed, worker);
+    }
+}
+
+fn close(record: Record, relayed: Relayed, worker: &Worker) {
+    record.close(ending(relayed), worker.now());
+}
+
+/// Relays bytes both ways until they end.
+pub(crate) async fn relay(
+    worker: &Worker,
+    downstream: Sock,
+    upstream: Sock,
+    mut record: ConnectionRecord,
+    edge: &std::sync::Arc<Edge>,
+) {
+    record.relay(edge, upstream.peer_addr().ok(), worker.now());
+    let idle = worker.plane.limits.idle;
+    let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
+    record.meter_up().add(relayed.up);
+    record.meter_down().add(relayed.down);
+    record.close(ending(relayed), worker.now());
+}
+
+fn ending(relayed: Relayed) -> Ending {
+    match relayed.end {
+        relay::Ended::Clean => Ending::Complete,
+        relay::Ended::DownstreamReset => Ending::Failed(Reason::Cancelled),
+        relay::Ended::UpstreamReset | relay::Ended::Cut => Ending::Failed(Reason::UpstreamReset),
+        relay::Ended::Idle => Ending::Failed(Reason::IdleTimeout),
+        relay::Ended::Drained => Ending::Failed(Reason::Draining),
+    }
+}
+
+/// Ends a connection that is refused: a reset, and a record that says why.
+pub(crate) fn refuse(worker: &Worker, sock: Sock, mut record: ConnectionRecord, reason: Reason) {
+    record.reason(reason);
+    record.close(Ending::Failed(reason), worker.now());
+    sock.reset();
+}

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod certify;
 pub mod dial;
 pub mod hold;
+pub mod init;
 pub mod log;
 pub mod lookup;
 pub mod metrics;

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod http;
 pub mod listen;
 pub mod peek;
+pub mod redirect;
 pub mod relay;
 pub mod sock;
 pub mod sweep;

@@ -26,7 +26,11 @@ pub(crate) fn balance(
     exclude: Option<EndpointId>,
 ) -> Result<Choice, Reason> {
     let now = worker.now();
-    let refused = match upstream.pick(now, &mut worker.chance(), exclude) {
+    let mut picked = upstream.pick(now, &mut worker.chance(), exclude);
+    if exclude.is_some() && picked.as_ref().is_err_and(|refused| *refused == NoEndpoint::NoneReady) {
+        picked = upstream.pick(now, &mut worker.chance(), None);
+    }
+    let refused = match picked {
         Ok(picked) => return Ok(Choice { picked, fallback: false }),
         Err(refused) => refused,
     };

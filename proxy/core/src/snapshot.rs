@@ -33,6 +33,23 @@ pub struct Snapshot {
     pub backends: FxHashMap<Name, Arc<Backend>>,
 }
 
+impl Snapshot {
+    /// What an original destination means; `None`: not asked for yet. IPv4 in IPv6 is IPv4.
+    #[must_use]
+    pub fn target(&self, destination: SocketAddr) -> Option<&Target> {
+        self.addresses.get(&SocketAddr::new(destination.ip().to_canonical(), destination.port()))
+    }
+
+    /// How to call the service port at an original destination; `None` when it is none, or unknown.
+    #[must_use]
+    pub fn outbound(&self, destination: SocketAddr) -> Option<&Arc<Outbound>> {
+        match self.target(destination)? {
+            Target::Outbound(name) => self.outbounds.get(name),
+            Target::Workload(_) | Target::Unknown => None,
+        }
+    }
+}
+
 /// What an original destination means.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -43,3 +60,6 @@ pub enum Target {
     /// Nothing the control plane knows.
     Unknown,
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ impl EndpointId {
     /// The place itself: a small number, used again once the endpoint that had it is gone.
     #[must_use]
     pub fn slot(self) -> usize {
-        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+        (self.0 & ((1 << slots::SLOT_BITS) - 1)) as usize
     }
 }
 

@@ -106,6 +106,6 @@ impl Slot {
 }
 
 /// Slots of one balancer: 2^20, twenty times `MAX_ENDPOINTS`; the other bits count reuses.
-const SLOT_BITS: u32 = 20;
+pub(super) const SLOT_BITS: u32 = 20;
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 const GENERATION_MASK: u32 = (1 << (32 - SLOT_BITS)) - 1;

@@ -1,6 +1,7 @@
 //! What unit tests of this crate share.
 
 pub(crate) mod config;
+pub(crate) mod plane;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

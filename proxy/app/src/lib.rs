@@ -8,6 +8,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod adopt;
+pub mod app;
 pub mod backoff;
 pub mod certify;
 pub mod dial;

@@ -17,11 +17,12 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use weft_proxy_core::retry::{Failure, may_retry};
 use weft_proxy_core::spec::{Protocol, UnknownDestination};
-use weft_proxy_core::{Head, Peer, Reason, Target as Meaning, hygiene};
+use weft_proxy_core::{Peer, Reason, Target as Meaning, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 
 use crate::exchange::{Exchange, RequestBody, RequestTally, ResponseBody};
+use crate::lookup::Wanted;
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::connection::ConnectionRecord;
 use crate::reply::{Own, is_grpc};
@@ -52,6 +53,8 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         Ok(Destination::Unknown(_) | Destination::Application { .. }) => Protocol::Opaque,
     };
     let Ok(destination) = destination else { return };
+    // While the connection lives its destination is not forgotten.
+    let _lease = accepted.original.and_then(|original| worker.plane.lookup.lease(&original));
     let here = Here { client: accepted.client, destination };
     match detect::find(&worker, Direction::Outbound, declared, &mut sock).await {
         Spoken::Http1 => http(&worker, sock, record, here, false).await,
@@ -77,14 +80,14 @@ async fn destination(
 ) -> Result<Destination, Reason> {
     if let Door::Service(name) = door {
         if worker.service(name).is_none() {
-            worker.plane.lookup.outbound(name).await;
+            worker.plane.lookup.ask(Wanted::Outbound(name.clone())).await;
         }
         return worker.service(name).map(|_| Destination::Service(name.clone())).ok_or(Reason::ConfigTimeout);
     }
     let original = original.ok_or(Reason::Internal)?;
     let mut known = worker.target(original);
     if known.is_none() {
-        worker.plane.lookup.address(original).await;
+        worker.plane.lookup.ask(Wanted::Address(original)).await;
         known = worker.target(original);
     }
     match known {

@@ -3,13 +3,13 @@
 //! Invariant: immutable, or swapped whole; a data thread reads it without a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use weft_proxy_core::Snapshot;
 use weft_proxy_net::http::{LiveLimits, ServeLimits};
 use weft_proxy_net::tls::TlsIdentity;
 
+use crate::admin::pulse::Pulse;
 use crate::lookup::Lookup;
 use crate::metrics::edge::Party;
 use crate::record::Telemetry;
@@ -53,7 +53,8 @@ pub(crate) struct Plane {
     pub(crate) limits: DataLimits,
     /// Who this sidecar stands for.
     pub(crate) own: Party,
-    pub(crate) draining: AtomicBool,
+    /// The data threads' signs of life.
+    pub(crate) pulse: Pulse,
 }
 
 impl Plane {
@@ -65,10 +66,5 @@ impl Plane {
     /// Its generation; one atomic load.
     pub(crate) fn generation(&self) -> u64 {
         self.snapshots.generation()
-    }
-
-    /// Whether the sidecar is leaving.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
     }
 }

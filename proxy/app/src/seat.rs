@@ -99,7 +99,11 @@ impl Seat {
             version: request.version(),
             headers: request.headers(),
         };
-        self.worker.ledger.open(self.direction, head, self.client, self.worker.now())
+        let now = self.worker.now();
+        if self.secure {
+            return self.worker.ledger.open_within_mesh(head, self.client, now);
+        }
+        self.worker.ledger.open(self.direction, head, self.client, now)
     }
 
     /// The edge of an inbound request.

@@ -33,8 +33,6 @@ pub(crate) struct Accepted {
     /// Where the client wanted to go, on redirected connections.
     pub(crate) original: Option<SocketAddr>,
     pub(crate) door: Door,
-    /// Its place under the limit.
-    pub(crate) place: Place,
 }
 
 /// Connections of one worker, counted.
@@ -70,10 +68,10 @@ impl Drop for Place {
 
 /// Gives an accepted connection its destination; none when it was redirected from nowhere or calls
 /// the listener itself.
-pub(crate) fn accept(tcp: TcpStream, client: SocketAddr, door: &Door, place: Place) -> Option<Accepted> {
+pub(crate) fn accept(tcp: TcpStream, client: SocketAddr, door: &Door) -> Option<Accepted> {
     let original = match door {
         Door::Outbound | Door::Inbound => Some(listen::original_dst(&tcp)?),
         Door::Service(_) | Door::Application { .. } => None,
     };
-    Some(Accepted { tcp, client, original, door: door.clone(), place })
+    Some(Accepted { tcp, client, original, door: door.clone() })
 }

@@ -1,0 +1,216 @@
+//! The chores that have no room of their own: following the mesh's settings, readiness, leaving.
+//!
+//! Invariant: the stages only go forward.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use weft_proxy_core::spec;
+
+use super::thread::Threads;
+use crate::access_log::Mode;
+use crate::admin::Sidecar;
+use crate::certify::CertificateStatus;
+use crate::plane::Plane;
+use crate::settings::{AccessLogChoice, Settings};
+use crate::subscribe::StreamStatus;
+use crate::trace::export::Origin;
+
+/// How far the sidecar's life is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// No configuration yet: nothing is accepted.
+    Waiting,
+    /// Traffic is served.
+    Serving,
+    /// Told to leave; still accepting, until everybody has heard.
+    Lingering,
+    /// Accepting no more; what is in flight is finished.
+    Finishing,
+    /// Time is up.
+    Cutting,
+}
+
+/// What the chores know of the sidecar.
+pub(super) struct Desk {
+    pub(super) settings: Arc<Settings>,
+    pub(super) plane: Arc<Plane>,
+    pub(super) stage: watch::Sender<Stage>,
+    pub(super) certificate: watch::Receiver<CertificateStatus>,
+    pub(super) stream: watch::Receiver<StreamStatus>,
+}
+
+impl Sidecar for Desk {
+    fn ready(&self) -> Result<(), String> {
+        match *self.stage.borrow() {
+            Stage::Serving => self.live(),
+            Stage::Waiting => Err(self.awaited()),
+            Stage::Lingering | Stage::Finishing | Stage::Cutting => Err("draining".to_owned()),
+        }
+    }
+
+    fn live(&self) -> Result<(), String> {
+        self.plane.pulse.check(self.plane.clock.now())
+    }
+
+    fn config(&self) -> serde_json::Value {
+        json!({
+            "settings": self.settings.to_json(),
+            "certificate": *self.certificate.borrow(),
+            "stream": *self.stream.borrow(),
+            "snapshot": super::describe::snapshot(&self.plane.snapshot()),
+        })
+    }
+
+    fn drain(&self) {
+        advance(&self.stage, Stage::Lingering);
+    }
+}
+
+impl Desk {
+    /// What a sidecar that is not ready waits for.
+    fn awaited(&self) -> String {
+        let certificate = self.certificate.borrow();
+        if certificate.identity.is_none() {
+            let problem = certificate.problem.as_deref().unwrap_or("none has been asked for yet");
+            return format!("waiting for a certificate: {problem}");
+        }
+        let stream = self.stream.borrow();
+        let problem = stream.problem.as_deref().unwrap_or(
+            "the control plane has not sent this workload's configuration; does it know a Pod of this name?",
+        );
+        format!("waiting for configuration: {problem}")
+    }
+}
+
+fn advance(stage: &watch::Sender<Stage>, to: Stage) {
+    stage.send_if_modified(|stage| {
+        let forward = *stage < to;
+        if forward {
+            *stage = to;
+        }
+        forward
+    });
+}
+
+/// Follows what the mesh says about telemetry, and keeps the gauges of certificate and configuration.
+pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
+    let (mut certificate, mut stream) = (desk.certificate.clone(), desk.stream.clone());
+    let mut changes = desk.plane.snapshots.changes();
+    loop {
+        settle(&desk, &origin);
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = certificate.changed() => if changed.is_err() { return },
+            changed = stream.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
+    let snapshot = desk.plane.snapshot();
+    let telemetry = &desk.plane.telemetry;
+    telemetry.log.set(match (desk.settings.access_log, snapshot.mesh.access_log) {
+        (AccessLogChoice::Off, _) | (AccessLogChoice::Mesh, spec::AccessLog::Off) => Mode::Off,
+        (AccessLogChoice::All, _) | (AccessLogChoice::Mesh, spec::AccessLog::All) => Mode::All,
+        (AccessLogChoice::Errors, _) | (AccessLogChoice::Mesh, spec::AccessLog::Errors) => Mode::Errors,
+    });
+    if desk.settings.otlp.is_some() {
+        let workers = u32::try_from(desk.settings.workers.get()).unwrap_or(1);
+        let share = snapshot.mesh.trace_per_second.div_ceil(workers);
+        telemetry.sampling.set(snapshot.mesh.trace_sampling_ppm, share);
+    }
+    if let Some(inbound) = &snapshot.inbound
+        && !inbound.owner.is_empty()
+        && origin.load().workload != *inbound.owner
+    {
+        let old = origin.load_full();
+        origin.store(Arc::new(Origin { workload: inbound.owner.to_string(), ..(*old).clone() }));
+    }
+    let plain = telemetry.metrics.plain();
+    let stream = desk.stream.borrow();
+    plain.config.connect(stream.connected);
+    plain.config.adopt(stream.generation, stream.last_epoch.saturating_mul(1_000_000_000));
+    plain.certificate.renew(desk.certificate.borrow().not_after);
+}
+
+/// Lets go, now and then, of series that nobody uses.
+pub(super) async fn tidy(plane: Arc<Plane>) {
+    let mut timer = tokio::time::interval(SWEEP);
+    loop {
+        timer.tick().await;
+        plane.telemetry.metrics.sweep();
+    }
+}
+
+/// Source: the metrics' own advice; Prometheus calls a series stale after 5 min.
+const SWEEP: Duration = Duration::from_secs(300);
+
+/// Waits until the workload's configuration is in force and there is a certificate to serve it with. A
+/// configuration from the disk does not wait for a certificate for long: its plaintext part can be served.
+pub(super) async fn until_ready(desk: &Desk) {
+    let mut changes = desk.plane.snapshots.changes();
+    while desk.plane.snapshot().inbound.is_none() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    let mut certificate = desk.certificate.clone();
+    let certified = certificate.wait_for(|certificate| certificate.identity.is_some());
+    let _ = tokio::time::timeout(WITHOUT_CERTIFICATE, certified).await;
+    advance(&desk.stage, Stage::Serving);
+}
+
+/// Source: several attempts of the certifier's; longer than a control plane that is up needs.
+const WITHOUT_CERTIFICATE: Duration = Duration::from_secs(3);
+
+/// Says where the sidecar listens, on the log and in the ready file.
+pub(super) fn tell_ready(desk: &Desk, admin: SocketAddr, listeners: &[SocketAddr]) -> anyhow::Result<()> {
+    let ready = json!({ "event": "ready", "admin": admin, "listeners": listeners });
+    tracing::info!(%admin, ?listeners, "ready");
+    let Some(path) = &desk.settings.ready_file else { return Ok(()) };
+    let aside = path.with_extension("tmp");
+    std::fs::write(&aside, ready.to_string())
+        .and_then(|()| std::fs::rename(&aside, path))
+        .with_context(|| format!("writing the ready file {}", path.display()))
+}
+
+/// Waits for SIGTERM, SIGINT or `/drain`.
+pub(super) async fn until_told_to_leave(desk: &Desk) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    let mut stage = desk.stage.subscribe();
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        _ = stage.wait_for(|stage| *stage >= Stage::Lingering) => tracing::info!("/drain: draining"),
+    }
+    advance(&desk.stage, Stage::Lingering);
+    Ok(())
+}
+
+/// Leaves: lingers, finishes, cuts.
+pub(super) async fn leave(desk: &Desk, threads: Threads) {
+    let mesh = desk.plane.snapshot().mesh.clone();
+    tokio::time::sleep(mesh.drain_linger).await;
+    advance(&desk.stage, Stage::Finishing);
+    let done = async {
+        while !threads.are_done() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::pin!(done);
+    if tokio::time::timeout(mesh.drain_deadline, &mut done).await.is_err() {
+        advance(&desk.stage, Stage::Cutting);
+        let _ = tokio::time::timeout(LAST_WORD, done).await;
+    }
+}
+
+/// How long cut connections may take to end. Source: generous for what is only dropping.
+const LAST_WORD: Duration = Duration::from_secs(2);

@@ -225,6 +225,16 @@ fn a_refused_grpc_route_takes_nothing_from_an_http_route() {
 }
 
 #[test]
+fn a_grpc_route_of_which_no_rule_works_takes_nothing_from_an_http_route_that_does() {
+    let grpc = route("GRPCRoute", "shop", "g", "name: catalog", "[{sessionPersistence: {}}]");
+    let compiled = shop(&[http_route("h", "name: catalog", TO_CART), grpc.clone()].concat());
+    assert_eq!(compiled.routes("shop/catalog:80", "shop"), ["h"]);
+    assert!(compiled.object(Kind::HttpRoute, "shop", "h").is_accepted());
+    assert!(!compiled.object(Kind::GrpcRoute, "shop", "g").is_accepted());
+    assert_eq!(reply(shop(&grpc).rule()), "500 sessionPersistence is not supported yet", "alone it answers");
+}
+
+#[test]
 fn grpc_means_http2_to_backends_and_at_the_pod_declared_or_not() {
     let grpc = route("GRPCRoute", "shop", "g", "name: catalog, port: 80", TO_CART);
     let compiled = shop(&grpc);

@@ -38,7 +38,8 @@ pub struct TargetRef {
 pub enum TargetKind {
     /// Pods with the given labels.
     Workload,
-    /// A Service: its pods where the policy is about receiving, its clients where it is about calling.
+    /// A Service: its pods, on all their ports, where the policy is about receiving; its clients where it
+    /// is about calling.
     Service,
     /// Every pod of the policy's namespace.
     Namespace,

@@ -1,0 +1,61 @@
+//! What a service port speaks, by its `appProtocol`.
+//!
+//! Where it stands: *compile*, for Outbound, Backend and Inbound, before routes have their say.
+//!
+//! Invariant: what is not known is left to detection, and said so.
+
+use super::world::World;
+use crate::{config::Protocol, model::ServicePort, report::Report};
+
+/// The declared protocol; unspecified: none, or one that is not known.
+pub(super) fn declared(port: &ServicePort) -> Protocol {
+    port.app_protocol.as_deref().and_then(known).unwrap_or_default()
+}
+
+/// Whether HTTP can be sent to such a port: not where the application has its own TLS or its own
+/// protocol.
+pub(super) fn serves_http(port: &ServicePort) -> bool {
+    !matches!(declared(port), Protocol::Tls | Protocol::Opaque)
+}
+
+/// Says which declarations are not known.
+pub(super) fn warn_unknown(world: &World<'_>, report: &mut Report) {
+    for service in world.model.services.values() {
+        for port in service.tcp_ports() {
+            if let Some(text) = port.app_protocol.as_deref().filter(|text| known(text).is_none()) {
+                let number = port.port;
+                report.warn(
+                    &service.meta,
+                    format!("port {number}: appProtocol {text:?} is not known; the protocol is detected"),
+                );
+            }
+        }
+    }
+}
+
+fn known(app_protocol: &str) -> Option<Protocol> {
+    PROTOCOLS.iter().find(|(name, _)| app_protocol.eq_ignore_ascii_case(name)).map(|(_, protocol)| *protocol)
+}
+
+/// Source: KEP-3726 (kubernetes.io/…), IANA service names, and the names Istio documents.
+const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("http", Protocol::Http1),
+    ("kubernetes.io/ws", Protocol::Http1),
+    ("http2", Protocol::Http2),
+    ("h2c", Protocol::Http2),
+    ("kubernetes.io/h2c", Protocol::Http2),
+    ("grpc", Protocol::Http2),
+    ("https", Protocol::Tls),
+    ("kubernetes.io/wss", Protocol::Tls),
+    ("tls", Protocol::Tls),
+    ("tcp", Protocol::Opaque),
+    ("mysql", Protocol::Opaque),
+    ("postgres", Protocol::Opaque),
+    ("postgresql", Protocol::Opaque),
+    ("redis", Protocol::Opaque),
+    ("kafka", Protocol::Opaque),
+    ("amqp", Protocol::Opaque),
+    ("smtp", Protocol::Opaque),
+    ("mongo", Protocol::Opaque),
+    ("mongodb", Protocol::Opaque),
+];

@@ -107,9 +107,10 @@ impl Reload {
         for line in compiled.report.lines() {
             tracing::warn!(problem = line, "an object is not in force as it was written");
         }
-        let (published, new) = self.publisher.publish(compiled.config);
+        // Told before it is published: who sees an epoch finds its objects in the status.
         self.told(&manifests);
         self.status.set_manifests(manifests);
+        let (published, new) = self.publisher.publish(compiled.config);
         Metrics::count(&self.metrics.reloads, if new { Outcome::Good } else { Outcome::Unchanged });
         self.metrics.config_generation.set(i64::try_from(published.generation()).unwrap_or(i64::MAX));
         self.metrics.reload_duration.observe(noticed.elapsed().as_secs_f64());

@@ -33,7 +33,7 @@ use crate::log::LogLevel;
 use crate::metrics::Metrics;
 use crate::publish::{self, Publisher, Reader};
 use crate::reload::Reload;
-use crate::serve::{self, Serve};
+use crate::serve::{self, Limits, Serve};
 use crate::status::Status;
 use crate::tls::{self, OwnCertificate};
 use crate::tokens::Tokens;
@@ -43,6 +43,8 @@ use crate::watch::Watch;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Pings on an idle connection, and the time for their answer. Source: the design's 10 s.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Connections beyond those of streams, for first certificates and renewals. Source: Weft's own.
+const SPARE_CONNECTIONS: usize = 1_024;
 /// Streams on one connection. Source: Weft's own; a sidecar has one, and signs now and then.
 const STREAMS_PER_CONNECTION: u32 = 16;
 /// Largest list of header fields. Source: hyper's own default.
@@ -100,11 +102,12 @@ impl ControlPlane {
         let doorway = Doorway {
             acceptor,
             trust_domain: args.trust_domain.as_str().into(),
+            connections: args.max_streams.saturating_add(SPARE_CONNECTIONS),
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
-        let serve =
-            Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), args.max_streams, stop.clone());
+        let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
+        let serve = Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), limits, stop.clone());
         let certify = certify(&authority, tokens, reader.clone(), metrics.clone());
         let page = Admin {
             registry: Arc::new(registry),
@@ -196,7 +199,7 @@ async fn grpc_server(listener: TcpListener, doorway: Doorway, serve: Serve, cert
     let identity = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(shed))
         .load_shed()
-        .concurrency_limit(certify::CONCURRENT)
+        .concurrency_limit(certify::WAITING)
         .named_layer(IdentityServer::new(certify).max_decoding_message_size(certify::REQUEST_LIMIT));
     let discovery = DiscoveryServer::new(serve).max_decoding_message_size(serve::MESSAGE_LIMIT);
     let served = Server::builder()

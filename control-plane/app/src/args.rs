@@ -60,6 +60,9 @@ pub struct RunArgs {
     /// Streams of sidecars at once; more are told to come back later.
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub max_streams: usize,
+    /// Time for a sidecar's answer to an epoch; a stream without one is closed.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive)]
+    pub ack_timeout: Duration,
     /// Write the bound addresses (JSON) here once ready.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -68,8 +71,13 @@ pub struct RunArgs {
     pub log: String,
 }
 
+fn positive(text: &str) -> Result<Duration, String> {
+    let known = duration(text).filter(|duration| !duration.is_zero());
+    known.ok_or_else(|| format!("{text:?} is not a duration (e.g. 24h, 90m, 30s)"))
+}
+
 fn life(text: &str) -> Result<Duration, String> {
-    let life = duration(text).ok_or_else(|| format!("{text:?} is not a duration (e.g. 24h, 90m, 30s)"))?;
+    let life = positive(text)?;
     if life < SHORTEST_LIFE {
         return Err(format!("shorter than {} s", SHORTEST_LIFE.as_secs()));
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use weft_proto::names::{SpiffeId, Workload};
 use weft_proto::v1;
@@ -25,7 +26,10 @@ use crate::tls::own_identity;
 use crate::tokens::{Grant, TokenError, Tokens};
 
 /// Requests that are signed at once. Source: Weft's own; a signature takes a fraction of a millisecond.
-pub const CONCURRENT: usize = 16;
+const SIGNING: usize = 16;
+/// Requests that may wait or be signed; more are told to come back. Source: a thousand sidecars that
+/// start at once are served within a second.
+pub const WAITING: usize = 1_024;
 /// Largest request message. Source: a CSR of at most 8 KiB and a token.
 pub const REQUEST_LIMIT: usize = 32 * 1024;
 /// Deadline of one request. Source: Weft's own; covers a slow disk under the state directory.
@@ -41,6 +45,7 @@ pub struct Certify {
     tokens: Arc<Mutex<Tokens>>,
     accounts: Accounts,
     metrics: Metrics,
+    turns: Arc<Semaphore>,
 }
 
 /// What the caller is given, and by which token.
@@ -52,7 +57,13 @@ struct Decision {
 impl Certify {
     /// A service that signs with `authority` what `tokens` and `accounts` allow.
     pub fn new(authority: Arc<Authority>, tokens: Tokens, accounts: Accounts, metrics: Metrics) -> Self {
-        Self { authority, tokens: Arc::new(Mutex::new(tokens)), accounts, metrics }
+        Self {
+            authority,
+            tokens: Arc::new(Mutex::new(tokens)),
+            accounts,
+            metrics,
+            turns: Arc::new(Semaphore::new(SIGNING)),
+        }
     }
 
     fn answer(&self, request: &v1::SignRequest, peer: &Peer) -> Result<v1::SignResponse, Status> {
@@ -162,13 +173,18 @@ impl Identity for Certify {
         let (this, request) = (self.clone(), request.into_inner());
         let workload = request.workload.clone();
         let address = peer.address;
-        // Signing and the token's file are blocking work, away from the streams.
-        let work = tokio::task::spawn_blocking(move || this.answer(&request, &peer));
-        let answer = match tokio::time::timeout(DEADLINE, work).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Status::internal("signing failed")),
-            Err(_) => Err(Status::unavailable("signing took too long")),
+        let turns = Arc::clone(&self.turns);
+        let work = async move {
+            let turn = turns.acquire_owned().await.map_err(|_| Status::unavailable("stopping"))?;
+            // Signing and the token's file are blocking work, away from the streams.
+            let work = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                this.answer(&request, &peer)
+            });
+            work.await.unwrap_or_else(|_| Err(Status::internal("signing failed")))
         };
+        let answer = tokio::time::timeout(DEADLINE, work).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::unavailable("signing took too long")));
         if let Err(status) = &answer {
             Metrics::count(&self.metrics.certificates, outcome(status));
             tracing::warn!(%address, workload, code = ?status.code(), reason = status.message(), "no certificate");

@@ -46,7 +46,7 @@ pub struct Placed {
     /// The file, below the folder.
     pub file: Arc<str>,
     /// The document.
-    pub document: Document,
+    pub document: Arc<Document>,
 }
 
 /// The folder's files as they were last seen.
@@ -62,7 +62,7 @@ struct File {
     name: Arc<str>,
     mark: Mark,
     hash: [u8; 32],
-    documents: Result<Vec<Document>, Vec<Problem>>,
+    documents: Result<Vec<Arc<Document>>, Vec<Problem>>,
 }
 
 /// What changes when a file is written or replaced.
@@ -136,7 +136,7 @@ impl Index {
             file.mark = mark;
             return Ok(false);
         }
-        let documents = read::documents(&name, &bytes);
+        let documents = read::documents(&name, &bytes).map(|read| read.into_iter().map(Arc::new).collect());
         self.files.insert(path, File { name, mark, hash, documents });
         Ok(true)
     }
@@ -157,7 +157,7 @@ impl Index {
                 if let Some(problem) = repeated(&mut seen, &file.name, document) {
                     problems.push(problem);
                 }
-                placed.push(Placed { file: Arc::clone(&file.name), document: document.clone() });
+                placed.push(Placed { file: Arc::clone(&file.name), document: Arc::clone(document) });
             }
         }
         if problems.is_empty() { Look::Good(placed) } else { Look::Broken(problems) }

@@ -26,8 +26,6 @@ use tonic::transport::server::Connected;
 use crate::metrics::{Metrics, Outcome};
 use crate::peer::{Peer, prove};
 
-/// Connections at once. Source: Weft's own; one a sidecar, 4,096 sidecars for one replica.
-const CONNECTIONS: usize = 4_096;
 /// Time for a TLS handshake. Source: Envoy's transport socket connect timeout, 10 s.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Life of a connection whose peer has no certificate. Source: one `Identity.Sign` takes milliseconds.
@@ -44,6 +42,8 @@ pub struct Doorway {
     pub acceptor: TlsAcceptor,
     /// Trust domain that peers must be of.
     pub trust_domain: Arc<str>,
+    /// Connections at once; more are closed at once.
+    pub connections: usize,
     /// Where outcomes are counted.
     pub metrics: Metrics,
     /// Stops accepting.
@@ -62,7 +62,7 @@ pub struct Connection {
 pub fn accept(listener: TcpListener, doorway: Doorway) -> mpsc::Receiver<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(doorway.connections.min(Semaphore::MAX_PERMITS)));
         loop {
             let accepted = tokio::select! {
                 () = doorway.stop.cancelled() => return,

@@ -1,4 +1,6 @@
 //! The control plane as a program of its own.
+//!
+//! Invariant: nothing is decided here; `weft control-plane` runs the very same library.
 
 use clap::Parser as _;
 

@@ -129,7 +129,7 @@ fn split(text: &str) -> Vec<(u64, &str)> {
         if is_marker(content) {
             chunks.push((start_line, text.get(start..at).unwrap_or_default()));
             // What follows `--- ` on the same line belongs to the document.
-            let inline = content.get(3..).is_some_and(|rest| has_content(rest));
+            let inline = content.get(3..).is_some_and(has_content);
             (start, start_line) = if inline { (at + 3, line) } else { (end, line + 1) };
         }
         at = end;

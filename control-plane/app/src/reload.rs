@@ -135,7 +135,7 @@ impl Reload {
             let object = self.at_home(object.clone());
             model.apply(object, Some(Position { file: Arc::clone(file), line }));
         }
-        if manifests.taken.get(Kind::Mesh.as_str()).is_none()
+        if !manifests.taken.contains_key(Kind::Mesh.as_str())
             && self.trust.trust_domain != DEFAULT_TRUST_DOMAIN
         {
             let mesh = Mesh::new(MESH_NAME, MeshSpec::default());

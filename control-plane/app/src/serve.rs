@@ -40,6 +40,15 @@ const RETURNS_PER_SECOND: u64 = 500;
 /// Largest message from a sidecar. Source: a Hello that presents everything a session may hold.
 pub const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
 
+/// What streams may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Streams at once.
+    pub streams: usize,
+    /// Time for the answer to an epoch.
+    pub ack: Duration,
+}
+
 /// The service.
 #[derive(Clone)]
 pub struct Serve {
@@ -47,21 +56,22 @@ pub struct Serve {
     status: Arc<status::Status>,
     metrics: Metrics,
     permits: Arc<Semaphore>,
+    ack: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Serve {
-    /// A service of the published states, for at most `streams` sidecars, until `stop`.
+    /// A service of the published states, within `limits`, until `stop`.
     pub fn new(
         reader: Reader,
         status: Arc<status::Status>,
         metrics: Metrics,
-        streams: usize,
+        limits: Limits,
         stop: CancellationToken,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS)));
-        Self { reader, status, metrics, permits, stop, tasks: TaskTracker::new() }
+        let permits = Arc::new(Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS)));
+        Self { reader, status, metrics, permits, ack: limits.ack, stop, tasks: TaskTracker::new() }
     }
 
     /// Waits until all streams have ended; for after `stop`.

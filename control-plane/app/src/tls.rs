@@ -26,9 +26,8 @@ use crate::metrics::{Metrics, Outcome};
 pub const OWN_NAMESPACE: &str = "weft-system";
 /// Service account of the control plane's own identity.
 pub const OWN_SERVICE_ACCOUNT: &str = "weft-control-plane";
-/// How often the leaf's age is looked at. Source: the wall clock may jump; a minute is far below
-/// half of the shortest sensible life.
-const RENEWAL_CHECK: Duration = Duration::from_secs(60);
+/// Longest time between looks at the leaf's age. Source: Weft's own; the wall clock may jump.
+const RENEWAL_CHECK: u64 = 60;
 /// The protocol on the connection. Source: RFC 9113 §3.2.
 const ALPN: &[u8] = b"h2";
 
@@ -59,19 +58,25 @@ impl OwnCertificate {
     /// Dropping it stops the renewal; the current certificate stays.
     pub async fn renew(&self, authority: &Authority, metrics: &Metrics) {
         loop {
-            tokio::time::sleep(RENEWAL_CHECK).await;
-            if unix_now() < self.current.load().renew_after {
-                continue;
-            }
-            match issue(authority) {
-                Ok(fresh) => {
-                    self.current.store(Arc::new(fresh));
+            let due = self.current.load().renew_after.saturating_sub(unix_now());
+            tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK))).await;
+            match self.renew_if_due(authority, unix_now()) {
+                Ok(false) => {}
+                Ok(true) => {
                     Metrics::count(&metrics.certificates, Outcome::Own);
                     tracing::info!("the control plane's own certificate was renewed");
                 }
                 Err(error) => tracing::error!(%error, "the control plane's own certificate was not renewed"),
             }
         }
+    }
+
+    fn renew_if_due(&self, authority: &Authority, now: u64) -> anyhow::Result<bool> {
+        let due = now >= self.current.load().renew_after;
+        if due {
+            self.current.store(Arc::new(issue(authority)?));
+        }
+        Ok(due)
     }
 }
 
@@ -132,6 +137,25 @@ fn issue(authority: &Authority) -> anyhow::Result<Current> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::AuthoritySettings;
+
+    #[test]
+    fn our_own_leaf_is_replaced_once_half_of_its_life_is_over() {
+        let settings = AuthoritySettings {
+            state: None,
+            trust_domain: "cluster.local".to_owned(),
+            intermediate: false,
+            leaf_life: Duration::from_secs(3600),
+        };
+        let authority = Authority::open(&settings).unwrap();
+        let own = OwnCertificate::issue(&authority).unwrap();
+        let leaf = |own: &OwnCertificate| own.current.load().key.cert.clone();
+        let first = leaf(&own);
+        assert!(!own.renew_if_due(&authority, unix_now()).unwrap());
+        assert_eq!(leaf(&own), first);
+        assert!(own.renew_if_due(&authority, unix_now() + 1801).unwrap());
+        assert_ne!(leaf(&own), first);
+    }
 
     #[test]
     fn the_post_quantum_exchange_comes_first() {

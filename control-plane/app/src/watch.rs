@@ -231,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn a_swapped_link_is_an_event() {
+        let folder = Folder::new();
+        std::os::unix::fs::symlink("..1", folder.path().join("..data")).unwrap();
+        let (report, looks) = mpsc::channel();
+        let _watch = watched(&folder, report);
+        wait_for(&looks, Cause::Start);
+        std::os::unix::fs::symlink("..2", folder.path().join("..next")).unwrap();
+        wait_for(&looks, Cause::Event);
+        std::fs::rename(folder.path().join("..next"), folder.path().join("..data")).unwrap();
+        wait_for(&looks, Cause::Event);
+    }
+
+    #[test]
     fn reading_is_no_event() {
         assert!(!is_change(EventKind::Access(AccessKind::Open(AccessMode::Any))));
         assert!(!is_change(EventKind::Access(AccessKind::Close(AccessMode::Read))));

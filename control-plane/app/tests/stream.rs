@@ -317,3 +317,50 @@ async fn a_folder_that_is_broken_from_the_start_is_not_ready_and_says_why() {
     tokio::time::timeout(PATIENCE, control_plane.ready()).await.unwrap();
     assert_eq!(get(&control_plane, "/ready").await.0, 200);
 }
+
+#[tokio::test]
+async fn a_sidecar_that_does_not_answer_is_cut_off() {
+    let folder = Folder::new();
+    folder.tokens("- {token: a-token-of-the-cart, serviceAccount: shop/cart}\n");
+    folder.save("shop.yaml", manifests::SHOP);
+    let mut args = folder.args();
+    args.ack_timeout = Duration::from_millis(50);
+    let control_plane = start(&args).await;
+    let held = join(&control_plane, "shop/cart-0", "a-token-of-the-cart").await.unwrap();
+    let mut stream = Stream::open(&control_plane, &held, hello("shop/cart-0", Vec::new())).await.unwrap();
+    assert_eq!(stream.end().await.code(), Code::DeadlineExceeded);
+    status_until(&control_plane, |status| status["sidecars"]["connected"] == 0).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_certificate_and_asks_for_the_new_one() {
+    let folder = Folder::new();
+    folder.tokens("- {token: a-token-of-the-cart, serviceAccount: shop/cart}\n");
+    folder.save("shop.yaml", manifests::SHOP);
+    let mut args = folder.args();
+    args.certificate_life = Duration::from_secs(6);
+    let control_plane = start(&args).await;
+    let held = join(&control_plane, "shop/cart-0", "a-token-of-the-cart").await.unwrap();
+    let (mut stream, _) = cart(&control_plane, &held).await;
+    let Ok(Some(Response::RetryAfter(later))) = stream.next().await else { panic!("no RetryAfter") };
+    assert!(later.reason.contains("expired"), "{}", later.reason);
+    // Within its last second TLS still takes the certificate; the stream never does.
+    if let Ok(mut stream) = Stream::open(&control_plane, &held, hello("shop/cart-0", Vec::new())).await {
+        assert_eq!(stream.end().await.code(), Code::Unauthenticated);
+    }
+}
+
+#[tokio::test]
+async fn a_long_stream_lives_through_renewals_and_edits() {
+    let (folder, control_plane, held) = shop().await;
+    let (mut stream, _) = cart(&control_plane, &held).await;
+    for number in 11..21 {
+        let key = common::client::key();
+        let request = common::client::csr(&key);
+        common::client::sign(&control_plane, Some(&held), "shop/cart-0", "", request).await.unwrap();
+        folder.save("shop.yaml", &manifests::SHOP.replace("10.0.0.1", &format!("10.0.0.{number}")));
+        let epoch = stream.take().await;
+        let backend: v1::Backend = body(&epoch, v1::ResourceType::Backend, CATALOG).unwrap();
+        assert_eq!(backend.endpoints[0].address, format!("10.0.0.{number}:8080"));
+    }
+}

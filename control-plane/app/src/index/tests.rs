@@ -9,7 +9,9 @@ fn service(name: &str) -> String {
 
 fn names(look: Look) -> Vec<String> {
     match look {
-        Look::Good(placed) => placed.into_iter().map(|p| p.document.object.unwrap().key().name).collect(),
+        Look::Good(placed) => {
+            placed.into_iter().map(|p| p.document.object.as_ref().unwrap().key().name).collect()
+        }
         other => panic!("not good: {other:?}"),
     }
 }

@@ -23,10 +23,7 @@ use crate::status::{Entry, RefusalStatus, Sidecar};
 
 /// Time for the first message. Source: as a TLS handshake.
 const HELLO: Duration = Duration::from_secs(10);
-/// Time for the answer to an epoch. Source: Weft's own; adopting takes milliseconds, a starved
-/// sidecar seconds.
-const ACK: Duration = Duration::from_secs(30);
-/// Time for the connection to take a message. Source: as for the answer.
+/// Time for the connection to take a message. Source: as the default for the answer to an epoch.
 const SEND: Duration = Duration::from_secs(30);
 /// Longest version text that is kept of a sidecar.
 const VERSION_TEXT: usize = 64;
@@ -101,6 +98,10 @@ async fn greet(
     caller: &Caller,
     requests: &mut Streaming<v1::DiscoveryRequest>,
 ) -> Result<(Workload, String, Session), End> {
+    if caller.proven.not_after <= unix_now() {
+        let text = "the certificate has expired: call Identity.Sign with a join token";
+        return Err(refuse(Outcome::Expired, Status::unauthenticated(text)));
+    }
     let first = match timeout(HELLO, requests.message()).await {
         Ok(Ok(Some(first))) => first.message,
         Ok(_) => return Err(End(Outcome::ByPeer, None)),
@@ -132,7 +133,7 @@ impl Stream<'_> {
             {
                 return end;
             }
-            let answer_by = self.sent.map_or_else(Instant::now, |(at, _)| at + ACK);
+            let answer_by = self.sent.map_or_else(Instant::now, |(at, _)| at + self.serve.ack);
             let step = tokio::select! {
                 message = self.requests.message() => match message {
                     Ok(Some(message)) => self.take(message),

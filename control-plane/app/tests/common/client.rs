@@ -66,7 +66,7 @@ pub async fn connect(control_plane: &ControlPlane, held: Option<&Held>) -> Resul
     tokio::time::timeout(PATIENCE, connecting).await.unwrap().map_err(|error| format!("{error:?}"))
 }
 
-fn config(roots: Vec<CertificateDer<'static>>, held: Option<&Held>) -> Arc<rustls::ClientConfig> {
+pub fn config(roots: Vec<CertificateDer<'static>>, held: Option<&Held>) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Arc::new(Spiffe { roots, provider: Arc::clone(&provider) });
     let builder = rustls::ClientConfig::builder_with_provider(provider)

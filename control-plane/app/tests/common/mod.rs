@@ -61,6 +61,7 @@ impl Folder {
             certificate_life: Duration::from_secs(3600),
             intermediate: false,
             max_streams: 100,
+            ack_timeout: Duration::from_secs(30),
             ready_file: None,
             log: "info".to_owned(),
         }

@@ -122,3 +122,6 @@ fn refuse_unsupported(model: &Model, report: &mut Report) {
         report.entry(meta).verdicts.push(Verdict { subject: Subject::Object, conditions: vec![refused] });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,3 +27,6 @@ pub use model::{Kind, Model, Object, ObjectKey, Position, read};
 pub use report::Report;
 pub use session::{Published, Session};
 pub use validate::validate;
+
+#[cfg(test)]
+mod fixtures;

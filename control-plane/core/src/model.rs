@@ -152,3 +152,6 @@ impl Model {
         self.pods.get(&ObjectKey::new(Kind::Pod, namespace, name))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,3 +323,6 @@ fn truncate(text: &mut String, limit: usize) {
     let end = text.floor_char_boundary(limit);
     text.truncate(end);
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,3 +74,6 @@ impl Problem {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

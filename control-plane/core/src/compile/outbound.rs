@@ -6,13 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    protocol,
-    route::ResolvedRoute,
-    slot::{Slot, Slots},
-    traffic::Traffic,
-    world::World,
-};
+use super::{protocol, route::ResolvedRoute, slot::Slots, traffic::Traffic, world::World};
 use crate::{
     config::{Backend, Key, Outbound, Protocol, Resource, ResourceType, Route, RouteKind},
     model::{Service, ServicePort},
@@ -34,21 +28,15 @@ pub(super) fn outbounds(
         }
     }
     for (slot, kind, indices) in slots.filled() {
-        let Some(Slot { service, port, scope }) = Some(slot) else { continue };
-        let Some((service, port)) = world
-            .model
-            .services
-            .get(service)
-            .and_then(|service| Some((service, service.port(i32::from(*port))?)))
-        else {
-            continue;
-        };
+        let service = world.model.services.get(&slot.service);
+        let port = service.and_then(|service| service.port(i32::from(slot.port)));
+        let (Some(service), Some(port)) = (service, port) else { continue };
         let mut outbound = plain(service, port, traffic);
         outbound.route_kind = Some(kind);
         outbound.protocol = routed(outbound.protocol, Some(kind));
         outbound.routes = indices.iter().filter_map(|index| routes.get(*index)).map(attach).collect();
         let name = service.port_name(port.port);
-        let key = Key { kind: ResourceType::Outbound, name, scope: scope.clone() };
+        let key = Key { kind: ResourceType::Outbound, name, scope: slot.scope.clone() };
         resources.insert(key, Resource::Outbound(outbound));
     }
 }

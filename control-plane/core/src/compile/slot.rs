@@ -49,12 +49,11 @@ impl Slots {
     pub(super) fn new(world: &World<'_>, routes: &[ResolvedRoute<'_>]) -> Self {
         let parents: Vec<Vec<ParentOutcome>> = routes.iter().map(|route| outcomes(world, route)).collect();
         let mut candidates: BTreeMap<Slot, BTreeSet<usize>> = BTreeMap::new();
-        for (index, route) in routes.iter().enumerate().filter(|(_, route)| attaches(route)) {
-            let slots = parents.get(index).into_iter().flatten().filter_map(|(_, slots)| slots.as_ref().ok());
-            for slot in slots.flatten() {
+        for ((index, route), outcomes) in routes.iter().enumerate().zip(&parents) {
+            let slots = outcomes.iter().filter_map(|(_, slots)| slots.as_ref().ok()).flatten();
+            for slot in slots.filter(|_| attaches(route)) {
                 candidates.entry(slot.clone()).or_default().insert(index);
             }
-            debug_assert!(route.checked.refusal.is_none());
         }
         let mut slots =
             Self { filled: BTreeMap::new(), parents, used: BTreeMap::new(), attached: BTreeMap::new() };

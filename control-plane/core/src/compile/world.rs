@@ -125,10 +125,11 @@ impl<'a> World<'a> {
     fn pod_at(&self, address: IpAddr, port: u16) -> Option<&'a Pod> {
         let pods = self.pods_by_address.get(&address)?;
         let declares = pods.iter().find(|pod| pod.ports.iter().any(|declared| declared.port == port));
-        declares.copied().or_else(|| match pods.as_slice() {
-            [only] if !only.host_network => Some(*only),
-            _ => None,
-        })
+        match (declares, pods.as_slice()) {
+            (Some(pod), _) => Some(*pod),
+            (None, [only]) if !only.host_network => Some(*only),
+            (None, _) => None,
+        }
     }
 
     fn selected(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {

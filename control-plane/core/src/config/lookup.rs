@@ -53,11 +53,12 @@ impl Config {
     /// The pod that an address belongs to: the one that declares the port, else the only one there.
     fn pod(&self, address: SocketAddr) -> Option<&PodAddress> {
         let pods = self.pods.get(&address.ip())?;
-        let declares = |pod: &&PodAddress| pod.ports.contains(&address.port());
-        pods.iter().find(declares).or_else(|| match pods.as_slice() {
-            [only] if !only.shared => Some(only),
-            _ => None,
-        })
+        let declares = pods.iter().find(|pod| pod.ports.contains(&address.port()));
+        match (declares, pods.as_slice()) {
+            (Some(pod), _) => Some(pod),
+            (None, [only]) if !only.shared => Some(only),
+            (None, _) => None,
+        }
     }
 
     /// What a resource refers to directly, without scopes: an Address its Outbound; an Outbound its

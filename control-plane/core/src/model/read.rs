@@ -52,7 +52,7 @@ pub enum ReadError {
 /// # Errors
 /// [`ReadError`], when the document is no object, or not one that its kind allows: a missing or
 /// mistyped field, an unknown value of an enumeration, an unknown field in one of Weft's own kinds.
-pub fn read(document: Value) -> Result<Option<Read>, ReadError> {
+pub fn read(mut document: Value) -> Result<Option<Read>, ReadError> {
     let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
     let api_version = text("apiVersion").ok_or(ReadError::NoObject("apiVersion is missing"))?;
     let kind = text("kind").ok_or(ReadError::NoObject("kind is missing"))?;
@@ -69,6 +69,12 @@ pub fn read(document: Value) -> Result<Option<Read>, ReadError> {
         return Err(ReadError::Version { kind: kind.to_string(), found: api_version, expected });
     }
     let key = key(kind, &document)?;
+    if kind != Kind::Pod
+        && let Some(fields) = document.as_object_mut()
+    {
+        // Written by controllers, us among them; only a Pod's says something about the world.
+        fields.remove("status");
+    }
     typed(kind, document, &key).map(Some)
 }
 
@@ -129,13 +135,11 @@ fn parse<T: DeserializeOwned + Serialize>(
 }
 
 /// Paths that the original has and the re-serialised object lost: fields that its kind does not have.
-/// Empty and null fields do not count, nor does `status`.
+/// Empty and null fields do not count.
 pub fn unknown_fields(original: &Value, kept: &Value) -> Vec<String> {
     let mut lost = Vec::new();
     for (name, value) in original.as_object().into_iter().flatten() {
-        if name != "status" {
-            compare(value, kept.get(name), name.clone(), &mut lost);
-        }
+        compare(value, kept.get(name), name.clone(), &mut lost);
     }
     lost
 }

@@ -37,13 +37,12 @@ pub(crate) fn check(policy: &Policy<AuthorizationPolicySpec>) -> CheckedAuthoriz
     let mut rules = Vec::new();
     let mut problems = Vec::new();
     for (index, fact) in spec.rules.iter().enumerate() {
-        let name = fact.name.clone().unwrap_or_default();
+        // Named by its index in the object, which what is left out below would shift.
+        let name = fact.name.clone().unwrap_or_else(|| index.to_string());
         match rule(fact, &policy.meta.key.namespace) {
-            Ok(rule) => rules.push(rule),
+            Ok(rule) => rules.push(AuthorizationRule { name, ..rule }),
             Err(error) if action == Action::Allow => {
                 problems.push(format!("rule {index}: {error}; until then the rule allows nothing"));
-                // Keeps the indices of the rules that follow.
-                rules.push(AuthorizationRule { name, from: vec![nobody()], to: Vec::new() });
             }
             Err(error) => {
                 problems.push(format!("rule {index}: {error}; until then the rule denies everything"));
@@ -67,14 +66,9 @@ pub(crate) fn origin(meta: &Meta) -> Origin {
     }
 }
 
-/// A source that matches no peer: a namespace that cannot exist.
-fn nobody() -> Source {
-    Source { namespaces: vec!["!".to_owned()], ..Source::default() }
-}
-
 fn rule(fact: &RuleFact, namespace: &str) -> Result<AuthorizationRule, String> {
     Ok(AuthorizationRule {
-        name: fact.name.clone().unwrap_or_default(),
+        name: String::new(),
         from: fact.from.iter().map(|from| source(from, namespace)).collect::<Result<_, _>>()?,
         to: fact.to.iter().map(operation).collect::<Result<_, _>>()?,
     })

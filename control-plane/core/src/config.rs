@@ -8,6 +8,7 @@
 //! that would name it says why it does not.
 
 mod lookup;
+mod outbound;
 mod resource;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use lookup::references;
+pub use outbound::*;
 pub use resource::*;
 
 /// The kinds of resource on the stream.

@@ -53,10 +53,15 @@ spec:
   containers: [{name: app}, {name: weft-proxy}]
 ";
 
-/// Documents of a text.
+/// Documents of a text. Booleans are those of YAML 1.2: a namespace may be called `n`.
 pub(crate) fn documents(yaml: &str) -> Vec<Value> {
     let texts = yaml.split("\n---").filter(|text| !text.trim().is_empty());
-    texts.map(|text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))).collect()
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let parse = |text: &str| {
+        serde_saphyr::from_str_with_options(text, options.clone())
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+    };
+    texts.map(parse).collect()
 }
 
 /// Adds documents to a model.

@@ -63,9 +63,12 @@ impl Slots {
         slots
     }
 
+    /// Routes that do not work at all take no port from routes of the other kind that do.
     fn fill(&mut self, slot: Slot, candidates: &BTreeSet<usize>, routes: &[ResolvedRoute<'_>]) {
         let kind_of = |index: &usize| routes.get(*index).map(|route| route.route.kind);
-        let Some(kind) = candidates.iter().filter_map(kind_of).max() else { return };
+        let works = |index: &&usize| routes.get(**index).is_some_and(|route| route.checked.works());
+        let working = candidates.iter().filter(works).filter_map(kind_of).max();
+        let Some(kind) = working.or_else(|| candidates.iter().filter_map(kind_of).max()) else { return };
         let winners: Vec<usize> =
             candidates.iter().copied().filter(|index| kind_of(index) == Some(kind)).collect();
         for backend in winners.iter().filter_map(|index| routes.get(*index)).flat_map(|route| &route.backends)

@@ -37,6 +37,7 @@ pub(super) struct World<'a> {
     pods_by_address: BTreeMap<IpAddr, Vec<&'a Pod>>,
     pods_by_namespace: BTreeMap<&'a str, Vec<&'a Pod>>,
     slices: BTreeMap<ObjectKey, Vec<&'a Slice>>,
+    members: BTreeMap<(&'a ObjectKey, u16), Vec<Member<'a>>>,
 }
 
 impl<'a> World<'a> {
@@ -48,6 +49,7 @@ impl<'a> World<'a> {
             pods_by_address: BTreeMap::new(),
             pods_by_namespace: BTreeMap::new(),
             slices: BTreeMap::new(),
+            members: BTreeMap::new(),
         };
         for pod in model.pods.values().filter(|pod| !pod.ended) {
             world.pods_by_namespace.entry(&pod.meta.key.namespace).or_default().push(pod);
@@ -59,6 +61,11 @@ impl<'a> World<'a> {
             let service = ObjectKey::new(Kind::Service, &slice.meta.key.namespace, &slice.service);
             world.slices.entry(service).or_default().push(slice);
         }
+        world.members = world
+            .services()
+            .flat_map(|service| service.tcp_ports().map(move |port| (service, port)))
+            .map(|(service, port)| ((&service.meta.key, port.port), world.join(service, port)))
+            .collect();
         world
     }
 
@@ -68,7 +75,11 @@ impl<'a> World<'a> {
     }
 
     /// Who stands behind a service port, by address, each once.
-    pub(super) fn members(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {
+    pub(super) fn members(&self, service: &'a Service, port: &ServicePort) -> &[Member<'a>] {
+        self.members.get(&(&service.meta.key, port.port)).map_or(&[], Vec::as_slice)
+    }
+
+    fn join(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {
         let members = match self.slices.get(&service.meta.key) {
             Some(slices) => self.sliced(slices, port),
             None => self.selected(service, port),
@@ -79,14 +90,14 @@ impl<'a> World<'a> {
     }
 
     /// Members that take traffic, as endpoints, by address.
-    pub(super) fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<Endpoint> {
-        let members = self.members(service, port).into_iter().filter(|member| member.ready);
+    pub(super) fn endpoints(&self, service: &'a Service, port: &ServicePort) -> Vec<Endpoint> {
+        let members = self.members(service, port).iter().filter(|member| member.ready);
         members
             .map(|member| Endpoint {
                 address: address_name(member.address),
                 workload: member.pod.map(Pod::path).unwrap_or_default(),
                 identity: member.pod.map(|pod| self.identity(pod)).unwrap_or_default(),
-                zone: member.zone,
+                zone: member.zone.clone(),
                 weight: 1,
             })
             .collect()

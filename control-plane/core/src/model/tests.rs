@@ -214,7 +214,10 @@ fn other_peoples_kinds_are_passed_over() {
 fn a_namespace_is_default_unless_written_and_a_mesh_has_none() {
     let key = |yaml: &str| read(documents(yaml)[0].clone()).unwrap().unwrap().object.key().to_string();
     assert_eq!(key("apiVersion: v1\nkind: Service\nmetadata: {name: s}"), "Service default/s");
-    assert_eq!(key("apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: other}"), "Service other/s");
+    assert_eq!(
+        key("apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: other}"),
+        "Service other/s"
+    );
     assert_eq!(
         key("apiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh, namespace: other}\nspec: {}"),
         "Mesh mesh"

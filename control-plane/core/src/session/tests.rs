@@ -471,8 +471,9 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    fn answer(&mut self, session: &mut Session, refuse: Option<usize>) {
-        let Some(epoch) = self.pending.take() else { return };
+    /// Takes or refuses the epoch in flight; returns whether all was taken.
+    fn answer(&mut self, session: &mut Session, refuse: Option<usize>) -> bool {
+        let Some(epoch) = self.pending.take() else { return false };
         let refused = refuse.and_then(|index| epoch.upserts.get(index)).map(|(key, resource)| Refusal {
             key: key.clone(),
             version: resource.version,
@@ -486,7 +487,9 @@ impl Sidecar {
                 self.held.insert(key, resource);
             }
         }
+        let whole = refused.is_none();
         session.acknowledge(Ack { nonce: epoch.nonce, refusals: refused.into_iter().collect() }).unwrap();
+        whole
     }
 }
 
@@ -520,6 +523,7 @@ proptest! {
         let mut subscriptions = BTreeSet::new();
         let mut session = open("web/front-0", &[], Vec::new());
         let mut sidecar = Sidecar::default();
+        let mut sent = BTreeMap::new();
         for one in moves {
             match one {
                 Move::Toggle(index) => {
@@ -539,11 +543,17 @@ proptest! {
                 Move::Send => {
                     if let Some(epoch) = session.next(&published) {
                         prop_assert!(sidecar.pending.is_none(), "two epochs in flight");
+                        sent = expected(&published, &subscriptions);
                         sidecar.pending = Some(epoch);
                     }
                 }
-                Move::Ack => sidecar.answer(&mut session, None),
-                Move::Refuse(index) => sidecar.answer(&mut session, Some(index)),
+                Move::Ack => {
+                    // Whole: what is held now is one generation's closure, and nothing else.
+                    if sidecar.answer(&mut session, None) && session.refusals().count() == 0 {
+                        prop_assert_eq!(&sidecar.held, &sent);
+                    }
+                }
+                Move::Refuse(index) => drop(sidecar.answer(&mut session, Some(index))),
                 Move::Reconnect => {
                     sidecar.pending = None;
                     let held = sidecar.held.iter().map(|(key, resource)| (key.clone(), resource.version)).collect();

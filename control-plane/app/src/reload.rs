@@ -98,7 +98,7 @@ impl Reload {
         let started = Instant::now();
         let mut compiled = build(&model);
         self.metrics.compile_duration.observe(started.elapsed().as_secs_f64());
-        if let Some(problem) = self.foreign_domain(&compiled.config) {
+        if let Some(problem) = self.foreign_domain(&compiled.config, placed) {
             return self.broken(vec![problem]);
         }
         let key = Key::new(ResourceType::Trust, self.trust.trust_domain.clone());
@@ -160,12 +160,14 @@ impl Reload {
     }
 
     /// A mesh of another trust domain than the authority's could not shake a single hand.
-    fn foreign_domain(&self, config: &Config) -> Option<Problem> {
+    fn foreign_domain(&self, config: &Config, placed: &[Placed]) -> Option<Problem> {
         let Some(Resource::Mesh(mesh)) = config.resources.get(&Key::mesh()) else { return None };
         let (theirs, ours) = (&mesh.trust_domain, &self.trust.trust_domain);
+        let is_mesh = |placed: &&Placed| matches!(placed.document.object, Some(Object::Mesh(_)));
+        let place = placed.iter().find(is_mesh);
         (theirs != ours).then(|| Problem {
-            file: String::new(),
-            line: 0,
+            file: place.map(|placed| placed.file.to_string()).unwrap_or_default(),
+            line: place.map_or(0, |placed| placed.document.line),
             reason: format!(
                 "the Mesh's trustDomain is {theirs:?}, the authority's is {ours:?}: correct one of them \
                  (--trust-domain)"

@@ -37,7 +37,7 @@ const HEAD: Duration = Duration::from_secs(30);
 const LIFE: Duration = Duration::from_secs(300);
 /// Largest request body. Source: the only body is a log filter.
 const BODY: usize = 4 * 1024;
-/// Pause after `accept` failed for want of descriptors.
+/// Pause after `accept` failed for want of descriptors. Source: as for the gRPC port.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the administrator's side shows.

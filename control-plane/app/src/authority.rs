@@ -29,11 +29,12 @@ const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 const INTERMEDIATE_LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// How far `notBefore` lies in the past. Source: five minutes cover the clock skew Kubernetes tolerates.
 const BACKDATE: Duration = Duration::from_secs(300);
-/// The root's private key inside the state directory.
+/// The root's private key inside the state directory. Source: Weft's own.
 const ROOT_KEY: &str = "root-key.pem";
-/// The root's certificate inside the state directory.
+/// The root's certificate inside the state directory. Source: as for the key.
 const ROOT_CERTIFICATE: &str = "root-cert.pem";
-/// Largest key or certificate file that is read.
+/// Largest key or certificate file that is read. Source: Weft's own; a P-256 key and certificate have
+/// about 1 KiB.
 const FILE_LIMIT: u64 = 64 * 1024;
 
 /// Why the authority cannot start or sign.

@@ -30,7 +30,7 @@ use crate::peer::{Peer, prove};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Life of a connection whose peer has no certificate. Source: one `Identity.Sign` takes milliseconds.
 const ANONYMOUS_LIFE: Duration = Duration::from_secs(30);
-/// Accepted connections that wait for tonic to take them.
+/// Accepted connections that wait for tonic to take them. Source: Weft's own; tonic takes them at once.
 const QUEUE: usize = 64;
 /// Pause after `accept` failed for want of descriptors. Source: hyper-util's own pause is a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

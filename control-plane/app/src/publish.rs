@@ -13,7 +13,7 @@ use weft_proto::names::Workload;
 
 use crate::encode::encode;
 
-/// The first generation of a process.
+/// The first generation of a process. Source: the contract; 0 means none yet.
 const FIRST: u64 = 1;
 
 /// What every stream reads: nothing before the first good state.

@@ -26,7 +26,7 @@ use crate::watch::{Cause, Seen};
 
 /// Trust domain of a mesh without a Mesh object. Source: the contract's default.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
-/// Name of the one Mesh object.
+/// Name of the one Mesh object. Source: the Mesh kind, which refuses any other.
 const MESH_NAME: &str = "mesh";
 
 /// What turns looks into published states.

@@ -22,9 +22,9 @@ use crate::authority::Authority;
 use crate::clock::unix_now;
 use crate::metrics::{Metrics, Outcome};
 
-/// Namespace of the control plane's own identity.
+/// Namespace of the control plane's own identity. Source: the installation's namespace.
 pub const OWN_NAMESPACE: &str = "weft-system";
-/// Service account of the control plane's own identity.
+/// Service account of the control plane's own identity. Source: the installation's account.
 pub const OWN_SERVICE_ACCOUNT: &str = "weft-control-plane";
 /// Longest time between looks at the leaf's age. Source: Weft's own; the wall clock may jump.
 const RENEWAL_CHECK: u64 = 60;

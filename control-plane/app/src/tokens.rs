@@ -20,14 +20,14 @@ use weft_proto::names::{Workload, is_label, is_subdomain};
 
 use crate::files;
 
-/// Largest token file that is read.
+/// Largest token file that is read. Source: Weft's own; some ten thousand tokens.
 const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Shortest token that is accepted in a file. Source: 16 characters of hexadecimal are 64 bits,
 /// and `Identity.Sign` is limited in rate.
 const TOKEN_MIN: usize = 16;
-/// Uses of an entry that says neither `uses` nor `expires`.
+/// Uses of an entry that says neither `uses` nor `expires`. Source: the design, single use or expiring.
 const DEFAULT_USES: u64 = 1;
-/// Uses so far, by token hash, inside the state directory.
+/// Uses so far, by token hash, inside the state directory. Source: Weft's own.
 const USES: &str = "join-token-uses.json";
 
 /// A namespace and a name within it: a service account.

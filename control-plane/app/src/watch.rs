@@ -5,25 +5,31 @@
 //!
 //! Invariant: an event only says "look"; what changed is found by reading. A missed event costs at
 //! most one poll.
-//! Invariant: our own reading is no event.
+//! Invariant: our own reading is no event, and a file that someone holds open for writing is waited for.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Quiet that ends a save. Source: an editor's write, rename and chmod come within a few milliseconds.
 const QUIET: Duration = Duration::from_millis(20);
 /// Longest wait for quiet. Source: the goal of 100 ms from an edit to its publication.
 const LONGEST: Duration = Duration::from_millis(60);
+/// Longest wait for a file to be closed that is being written. Source: Weft's own; a writer that is
+/// slower is seen half way, and again when it has closed.
+const WRITING: Duration = Duration::from_millis(500);
 /// Looks without an event. Source: Kubernetes' own volumes lag by a minute; two seconds cost a walk.
 const POLL: Duration = Duration::from_secs(2);
-/// How often an emptied file is looked at again before it is taken as empty.
+/// How often an emptied file is looked at again before it is taken as empty. Source: Weft's own; about a
+/// tenth of a second in all.
 const EMPTY_LOOKS: u32 = 5;
 
 /// Why the folder is looked at.
@@ -70,7 +76,8 @@ impl Watch {
         F: FnMut(Cause, bool, Instant) -> Seen + Send + 'static,
     {
         let (signal, signals) = sync_channel(64);
-        let mut eyes = Eyes::new(folder, signal.clone());
+        let writers = Writers::default();
+        let mut eyes = Eyes::new(folder, signal.clone(), writers.clone());
         let thread = std::thread::Builder::new().name("weft-manifests".to_owned()).spawn(move || {
             eyes.open();
             let mut next = Some(Cause::Start);
@@ -78,7 +85,7 @@ impl Watch {
                 if cause == Cause::Poll {
                     eyes.open();
                 }
-                next = match settle(&signals, cause, &mut look) {
+                next = match settle(&signals, &writers, cause, &mut look) {
                     true => wait(&signals),
                     false => None,
                 };
@@ -112,47 +119,77 @@ fn wait(signals: &Receiver<Signal>) -> Option<Cause> {
 }
 
 /// Waits until nothing happens any more, then looks; again while a file is being written. False: stop.
-fn settle<F>(signals: &Receiver<Signal>, cause: Cause, look: &mut F) -> bool
+fn settle<F>(signals: &Receiver<Signal>, writers: &Writers, cause: Cause, look: &mut F) -> bool
 where
     F: FnMut(Cause, bool, Instant) -> Seen,
 {
     let noticed = Instant::now();
-    if cause == Cause::Event && !quiet(signals, noticed) {
+    if (cause == Cause::Event || writers.any()) && !quiet(signals, writers, noticed) {
         return false;
     }
     for again in 0..=EMPTY_LOOKS {
         if look(cause, again == EMPTY_LOOKS, noticed) == Seen::Settled {
             return true;
         }
-        if !quiet(signals, Instant::now()) {
+        if !quiet(signals, writers, Instant::now()) {
             return false;
         }
     }
     true
 }
 
-/// Drains events until none came for a while; false: stop.
-fn quiet(signals: &Receiver<Signal>, since: Instant) -> bool {
-    while since.elapsed() < LONGEST {
+/// Drains events until none came for a while and nobody writes; false: stop.
+fn quiet(signals: &Receiver<Signal>, writers: &Writers, since: Instant) -> bool {
+    while since.elapsed() < if writers.any() { WRITING } else { LONGEST } {
         match signals.recv_timeout(QUIET) {
             Ok(Signal::Changed) => {}
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) if writers.any() => {}
             Err(RecvTimeoutError::Timeout) => return true,
         }
     }
+    writers.forget();
     true
+}
+
+/// Files that were changed in place and not closed since.
+#[derive(Debug, Clone, Default)]
+struct Writers(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Writers {
+    fn note(&self, event: &Event) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) => open.extend(event.paths.iter().cloned()),
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(_)) => {
+                open.retain(|path| !event.paths.contains(path));
+            }
+            _ => {}
+        }
+    }
+
+    fn any(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// The notifications of the folder, opened again when the folder itself was replaced.
 struct Eyes {
     folder: PathBuf,
     signal: SyncSender<Signal>,
+    writers: Writers,
     watcher: Option<(RecommendedWatcher, (u64, u64))>,
 }
 
 impl Eyes {
-    fn new(folder: &Path, signal: SyncSender<Signal>) -> Self {
-        Self { folder: folder.to_owned(), signal, watcher: None }
+    fn new(folder: &Path, signal: SyncSender<Signal>, writers: Writers) -> Self {
+        Self { folder: folder.to_owned(), signal, writers, watcher: None }
     }
 
     fn open(&mut self) {
@@ -174,8 +211,11 @@ impl Eyes {
     }
 
     fn watch(&self) -> notify::Result<RecommendedWatcher> {
-        let signal = self.signal.clone();
+        let (signal, writers) = (self.signal.clone(), self.writers.clone());
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if let Ok(event) = &event {
+                writers.note(event);
+            }
             // A full channel already says "look"; an error may hide a change, so it says so too.
             if event.map_or(true, |event| is_change(event.kind)) {
                 let _ = signal.try_send(Signal::Changed);
@@ -241,6 +281,43 @@ mod tests {
         wait_for(&looks, Cause::Event);
         std::fs::rename(folder.path().join("..next"), folder.path().join("..data")).unwrap();
         wait_for(&looks, Cause::Event);
+    }
+
+    #[test]
+    fn a_file_counts_as_being_written_until_it_is_closed_renamed_or_gone() {
+        use notify::event::{DataChange, RemoveKind, RenameMode};
+        let writers = Writers::default();
+        let event = |kind: EventKind| Event::new(kind).add_path(PathBuf::from("a.yaml"));
+        let written = event(EventKind::Modify(ModifyKind::Data(DataChange::Any)));
+        for end in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)),
+            EventKind::Remove(RemoveKind::File),
+        ] {
+            writers.note(&written);
+            assert!(writers.any());
+            writers.note(&event(end));
+            assert!(!writers.any(), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_held_open_is_seen_when_it_is_closed() {
+        use std::io::Write as _;
+        let folder = Folder::new();
+        let (report, looks) = mpsc::channel();
+        let path = folder.path().join("a.yaml");
+        let seen = path.clone();
+        let _watch = Watch::start(folder.path(), move |_, _, _| {
+            let _ = report.send(std::fs::read_to_string(&seen).unwrap_or_default());
+            Seen::Settled
+        })
+        .unwrap();
+        let mut file = std::fs::File::create(&path).unwrap();
+        file.write_all(b"first ").unwrap();
+        file.write_all(b"second").unwrap();
+        drop(file);
+        while looks.recv_timeout(PATIENCE).unwrap() != "first second" {}
     }
 
     #[test]

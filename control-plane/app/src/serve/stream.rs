@@ -25,9 +25,10 @@ use crate::status::{Entry, RefusalStatus, Sidecar};
 const HELLO: Duration = Duration::from_secs(10);
 /// Time for the connection to take a message. Source: as the default for the answer to an epoch.
 const SEND: Duration = Duration::from_secs(30);
-/// Longest version text that is kept of a sidecar.
+/// Longest version text that is kept of a sidecar. Source: Weft's own; a semantic version and a commit.
 const VERSION_TEXT: usize = 64;
-/// What a sidecar is told whose certificate ended: it has a new one, or must get one.
+/// What a sidecar is told whose certificate ended: it has a new one, or must get one. Source: Weft's
+/// own; the new certificate is long there.
 const RENEWED_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) type Sender = mpsc::Sender<Result<v1::DiscoveryResponse, Status>>;

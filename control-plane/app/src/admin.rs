@@ -27,7 +27,7 @@ use weft_control_plane_core::session::Published;
 use crate::encode;
 use crate::log::LogLevel;
 use crate::publish::Reader;
-use crate::status::{Manifests, Sidecar, Status};
+use crate::status::{self, Manifests, Sidecar, Status};
 
 /// Connections at once. Source: Weft's own; a scraper, a probe and a few people.
 const CONNECTIONS: usize = 64;
@@ -147,7 +147,7 @@ fn router(admin: Admin) -> Router {
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/status", get(status))
+        .route("/status", get(status_page))
         .route("/config", get(config))
         .route("/log", get(log).put(set_log))
         .layer(DefaultBodyLimit::max(BODY))
@@ -175,15 +175,20 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn status(State(admin): State<Admin>) -> Response {
-    let generation = admin.reader.borrow().as_ref().map(|published| published.generation());
+async fn status_page(State(admin): State<Admin>) -> Response {
+    let published = admin.reader.borrow().clone();
+    let generation = published.as_ref().map(|published| published.generation());
     let list = admin.status.sidecars();
     let current = list.iter().filter(|sidecar| Some(sidecar.generation) == generation).count();
     let refusing = list.iter().filter(|sidecar| !sidecar.refusals.is_empty()).count();
+    let mut manifests = Manifests::clone(&admin.status.manifests());
+    if let Some(published) = published {
+        status::attribute(&mut manifests.objects, &list, published.config());
+    }
     axum::Json(StatusPage {
         ready: generation.is_some(),
         generation: generation.unwrap_or(0),
-        manifests: Manifests::clone(&admin.status.manifests()),
+        manifests,
         sidecars: Sidecars { connected: list.len(), current, refusing, list },
     })
     .into_response()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use weft_control_plane_core::config::{Config, Key, Origin, Resource};
 use weft_control_plane_core::report::{Report, Subject};
 
 use crate::read::Problem;
@@ -46,6 +47,8 @@ pub struct ObjectStatus {
     pub conditions: Vec<ConditionStatus>,
     /// What a person should know beyond the conditions.
     pub warnings: Vec<String>,
+    /// Sidecars that refuse what was made of it, `workload: reason`.
+    pub refused_by: Vec<String>,
 }
 
 /// One condition.
@@ -90,6 +93,9 @@ pub struct RefusalStatus {
     pub name: String,
     /// Why.
     pub reason: String,
+    /// Its key, for finding the objects it was made of.
+    #[serde(skip)]
+    pub key: Key,
 }
 
 /// Everything that `/status` shows.
@@ -181,9 +187,39 @@ pub fn objects(report: &Report) -> Vec<ObjectStatus> {
             accepted: object.is_accepted(),
             conditions: conditions.collect(),
             warnings: object.warnings.clone(),
+            refused_by: Vec::new(),
         }
     };
     report.objects.iter().map(one).collect()
+}
+
+/// Writes the sidecars' refusals on the objects that the refused resources were made of.
+pub fn attribute(objects: &mut [ObjectStatus], sidecars: &[Sidecar], config: &Config) {
+    for sidecar in sidecars {
+        let namespace = sidecar.workload.split_once('/').map_or("", |(namespace, _)| namespace);
+        for refusal in &sidecar.refusals {
+            let found = config.resolve(refusal.key.kind, &refusal.key.name, namespace);
+            for origin in found.map(|(_, resource)| origins(resource)).unwrap_or_default() {
+                let line = format!("{}: {}", sidecar.workload, refusal.reason);
+                let of_it = objects.iter_mut().filter(|object| is(object, origin));
+                of_it.for_each(|object| object.refused_by.push(line.clone()));
+            }
+        }
+    }
+}
+
+fn is(object: &ObjectStatus, origin: &Origin) -> bool {
+    object.kind == origin.kind && object.namespace == origin.namespace && object.name == origin.name
+}
+
+/// The objects that a resource was made of, as far as it tells.
+fn origins(resource: &Resource) -> Vec<&Origin> {
+    match resource {
+        Resource::Outbound(outbound) => outbound.routes.iter().map(|route| &route.origin).collect(),
+        Resource::Backend(backend) => backend.policy.iter().map(|policy| &policy.origin).collect(),
+        Resource::Authorization(policy) => vec![&policy.origin],
+        Resource::Mesh(_) | Resource::Trust(_) | Resource::Inbound(_) | Resource::Address(_) => Vec::new(),
+    }
 }
 
 fn subject(subject: &Subject) -> String {

@@ -147,6 +147,9 @@ async fn a_sidecars_refusal_is_shown_until_it_takes_a_later_version() {
     let refused = &seen["sidecars"]["list"][0]["refusals"][0];
     assert_eq!(refused["name"], CATALOG);
     assert_eq!(refused["reason"], "a rule of a kind that is not known");
+    let objects = seen["objects"].as_array().unwrap();
+    let route = objects.iter().find(|object| object["kind"] == "HTTPRoute").unwrap();
+    assert_eq!(route["refusedBy"][0], "shop/cart-0: a rule of a kind that is not known");
 
     folder.save("canary.yaml", &manifests::CANARY.replace("weight: 90", "weight: 50"));
     assert_eq!(names(&stream.take().await), ["OUTBOUND shop/catalog:80"]);

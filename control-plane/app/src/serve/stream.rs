@@ -219,6 +219,7 @@ impl Stream<'_> {
             r#type: kind_text(refusal),
             name: refusal.key.name.clone(),
             reason: refusal.reason.clone(),
+            key: refusal.key.clone(),
         });
         let refusals: Vec<RefusalStatus> = refusals.collect();
         self.entry.update(|sidecar| {

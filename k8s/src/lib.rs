@@ -12,8 +12,11 @@
 mod authorization;
 mod duration;
 mod mesh;
+#[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod target;
+#[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod tls;
+#[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod traffic;
 
 pub use authorization::{

@@ -18,7 +18,8 @@ use crate::{duration::Duration, tls::MutualTls};
     plural = "meshes",
     status = "MeshStatus",
     derive = "PartialEq",
-    category = "weft"
+    category = "weft",
+    validation = Rule::new("self.metadata.name == 'mesh'").message("the Mesh is named mesh")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MeshSpec {

@@ -5,12 +5,21 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One thing that a policy applies to, in the policy's own namespace.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.kind != 'Service' || (has(self.name) && !has(self.selector))")
+        .message("a target of kind Service has a name, and no selector"),
+    validation = Rule::new("self.kind != 'Workload' || (has(self.selector) && size(self.selector) > 0 && !has(self.name))")
+        .message("a target of kind Workload has a selector, and no name"),
+    validation = Rule::new("!(self.kind in ['Namespace', 'Mesh']) || (!has(self.name) && !has(self.selector))")
+        .message("a target of kind Namespace or Mesh has neither name nor selector")
+)]
 pub struct TargetRef {
     /// What is meant: a Service, the workloads that a selector names, the policy's namespace, or the
     /// mesh (only from the namespace `weft-system`).
@@ -29,7 +38,8 @@ pub struct TargetRef {
 pub enum TargetKind {
     /// Pods with the given labels.
     Workload,
-    /// A Service: its pods where the policy is about receiving, its clients where it is about calling.
+    /// A Service: its pods, on all their ports, where the policy is about receiving; its clients where it
+    /// is about calling.
     Service,
     /// Every pod of the policy's namespace.
     Namespace,

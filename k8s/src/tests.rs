@@ -42,6 +42,49 @@ fn kinds_are_of_weft_dev_and_only_the_mesh_is_cluster_wide() {
 }
 
 #[test]
+fn an_api_server_can_take_the_schemas() {
+    for crd in [AuthorizationPolicy::crd(), TrafficPolicy::crd(), TlsPolicy::crd(), Mesh::crd()] {
+        let crd = serde_json::to_value(crd).unwrap();
+        let mut found = Vec::new();
+        unstructural(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "", &mut found);
+        assert!(found.is_empty(), "{}: {found:?}", crd["metadata"]["name"]);
+    }
+}
+
+/// What makes a schema not structural: Kubernetes refuses such a CRD.
+fn unstructural(schema: &Value, path: &str, found: &mut Vec<String>) {
+    for word in ["$ref", "definitions", "oneOf", "anyOf", "allOf", "const"] {
+        if schema.get(word).is_some() {
+            found.push(format!("{path}: {word}"));
+        }
+    }
+    if schema["additionalProperties"].is_boolean() {
+        found.push(format!("{path}: additionalProperties"));
+    }
+    if schema.get("type").is_none() && !path.is_empty() {
+        found.push(format!("{path}: no type"));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        unstructural(property, &format!("{path}.{name}"), found);
+    }
+    if let Some(items) = schema.get("items") {
+        unstructural(items, &format!("{path}[]"), found);
+    }
+}
+
+#[test]
+fn an_api_server_checks_targets_by_itself() {
+    let rules = |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
+        let text = serde_json::to_string(&crd).unwrap();
+        text.matches("\"x-kubernetes-validations\"").count()
+    };
+    assert_eq!(rules(AuthorizationPolicy::crd()), 2, "targets in spec and in status");
+    assert_eq!(rules(TlsPolicy::crd()), 3);
+    assert_eq!(rules(TrafficPolicy::crd()), 3);
+    assert_eq!(rules(Mesh::crd()), 1);
+}
+
+#[test]
 fn a_misspelt_field_is_refused_by_name() {
     let error = serde_json::from_value::<TrafficPolicySpec>(json!({
         "targetRefs": [{"kind": "Service", "name": "cart"}], "limits": {"maxConections": 3}

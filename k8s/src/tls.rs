@@ -3,7 +3,7 @@
 //! Invariant: exactly one policy decides for a workload, the narrowest and then the oldest; policies
 //! are never merged.
 
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::target::{PolicyStatus, TargetRef};
 
 /// Whether the targeted workloads accept plaintext peers. One policy decides for a workload: the one
 /// with the narrowest target, then the oldest, then the one with the lowest name.
-#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[kube(
     group = "weft.dev",
     version = "v1alpha1",
@@ -23,6 +23,8 @@ use crate::target::{PolicyStatus, TargetRef};
     category = "weft"
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.targetRefs.all(target, target.kind != 'Service')")
+    .message("a TlsPolicy targets workloads, a namespace or the mesh"))]
 pub struct TlsPolicySpec {
     /// What the policy applies to: 1 to 16 targets of kind Workload, Namespace or Mesh.
     #[schemars(length(min = 1, max = 16))]

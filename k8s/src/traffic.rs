@@ -2,7 +2,7 @@
 //!
 //! Invariant: a policy is written by the Service's owner, in the Service's namespace.
 
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How clients reach the targeted Services. At most one policy applies to a Service: the oldest.
-#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[kube(
     group = "weft.dev",
     version = "v1alpha1",
@@ -24,6 +24,8 @@ use crate::{
     category = "weft"
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.targetRefs.all(target, target.kind == 'Service')")
+    .message("a TrafficPolicy targets Services"))]
 pub struct TrafficPolicySpec {
     /// The Services, 1 to 16.
     #[schemars(length(min = 1, max = 16))]

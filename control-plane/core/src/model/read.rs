@@ -27,6 +27,16 @@ pub enum ReadError {
     /// The document is no Kubernetes object.
     #[error("this is no Kubernetes object: {0}")]
     NoObject(&'static str),
+    /// The kind is none of those that its group, or a person's slip, suggests.
+    #[error("{found:?} is not a kind of {group:?}{hint}")]
+    Kind {
+        /// What the document says.
+        found: String,
+        /// The group it says so in.
+        group: String,
+        /// What may be meant.
+        hint: String,
+    },
     /// The kind is known, this version of it is not.
     #[error("{kind} of apiVersion {found:?} is not supported: write {expected:?}")]
     Version {
@@ -62,7 +72,7 @@ pub fn read(mut document: Value) -> Result<Option<Read>, ReadError> {
         .find(|(known, in_group, _)| known.as_str() == kind && *in_group == group)
         .map(|(kind, _, versions)| (*kind, *versions))
     else {
-        return Ok(None);
+        return foreign(kind, group);
     };
     if !versions.is_empty() && !versions.contains(&api_version.as_str()) {
         let expected = versions.first().copied().unwrap_or_default();
@@ -76,6 +86,20 @@ pub fn read(mut document: Value) -> Result<Option<Read>, ReadError> {
         fields.remove("status");
     }
     typed(kind, document, &key).map(Some)
+}
+
+/// A kind that is not read: another's, unless it looks like a slip, which must not pass in silence.
+fn foreign(kind: String, group: &str) -> Result<Option<Read>, ReadError> {
+    if group.is_empty() && kind == "List" {
+        return Err(ReadError::NoObject("write the items of a List as documents of their own"));
+    }
+    let alike = KINDS.iter().find(|(known, _, _)| known.as_str().eq_ignore_ascii_case(&kind));
+    let hint = match alike {
+        Some((known, of, _)) if *of == group => format!("; is {known} meant?"),
+        _ if group == weft_k8s::GROUP => String::new(),
+        _ => return Ok(None),
+    };
+    Err(ReadError::Kind { found: kind, group: group.to_owned(), hint })
 }
 
 /// Kinds, groups and versions that are read; the first version is the one to write. No versions: any.

@@ -176,6 +176,15 @@ fn documents_that_cannot_be_read_say_why() {
         ("apiVersion: v1", "kind is missing"),
         ("[1]", "apiVersion is missing"),
         ("apiVersion: v1\nkind: Service", "metadata.name is missing"),
+        ("apiVersion: v1\nkind: List\nitems: []", "items of a List"),
+        (
+            "apiVersion: weft.dev/v1alpha1\nkind: AuthorisationPolicy\nmetadata: {name: p}",
+            "\"AuthorisationPolicy\" is not a kind of",
+        ),
+        (
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HttpRoute\nmetadata: {name: p}",
+            "is HTTPRoute meant?",
+        ),
         ("apiVersion: v2\nkind: Service\nmetadata: {name: s}", "write \"v1\""),
         (
             "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: GRPCRoute\nmetadata: {name: s}",
@@ -204,6 +213,7 @@ fn other_peoples_kinds_are_passed_over() {
     for yaml in [
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}",
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: d}",
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: d}",
         "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: d}",
     ] {
         assert_eq!(read(documents(yaml)[0].clone()), Ok(None), "{yaml}");

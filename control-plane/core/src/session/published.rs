@@ -77,8 +77,9 @@ impl Published {
 
     /// Keys of the trust bundles.
     pub fn trust(&self) -> impl Iterator<Item = Key> {
-        let keys = self.config.resources.keys();
-        keys.filter(|key| key.kind == ResourceType::Trust).cloned()
+        let first = Key::new(ResourceType::Trust, "");
+        let bundles = self.config.resources.range(first..).map(|(key, _)| key);
+        bundles.take_while(|key| key.kind == ResourceType::Trust).cloned()
     }
 
     fn address(&self, address: SocketAddr) -> Option<(Encoded, Vec<Key>)> {

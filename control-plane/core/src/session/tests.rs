@@ -568,6 +568,10 @@ proptest! {
             sidecar.pending = Some(epoch);
             sidecar.answer(&mut session, None);
         }
+        let believed: BTreeMap<Key, Version> = session.held().map(|(key, version)| (key.clone(), *version)).collect();
+        let held: BTreeMap<Key, Version> =
+            sidecar.held.iter().map(|(key, resource)| (key.clone(), resource.version)).collect();
+        prop_assert_eq!(believed, held, "the session knows what is held, refusals included");
         let mut wanted = expected(&published, &subscriptions);
         for refusal in session.refusals() {
             // A refused version stays out; whatever good version was there stays in.

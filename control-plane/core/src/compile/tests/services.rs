@@ -135,6 +135,32 @@ endpoints:
 }
 
 #[test]
+fn an_endpoint_that_two_slices_name_is_one_and_ready_if_either_says_so() {
+    let slice = |name: &str, rest: &str| {
+        format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, namespace: shop, labels: {{kubernetes.io/service-name: cart}}}}
+addressType: IPv4
+ports: [{{port: 8080}}]
+endpoints: [{{addresses: [192.0.2.7], {rest}}}]
+"
+        )
+    };
+    let known = "conditions: {ready: false}, targetRef: {kind: Pod, name: catalog-1}";
+    for slices in [[("a", ""), ("b", known)], [("a", known), ("b", "")]] {
+        let compiled = shop(&slices.map(|(name, rest)| slice(name, rest)).join("---"));
+        let endpoints = &compiled.config.backend("shop/cart:80").unwrap().endpoints;
+        assert_eq!(endpoints.len(), 1);
+        assert_eq!(
+            (endpoints[0].address.as_str(), endpoints[0].workload.as_str()),
+            ("192.0.2.7:8080", "shop/catalog-1")
+        );
+    }
+}
+
+#[test]
 fn a_service_without_selector_has_the_endpoints_made_by_hand() {
     let yaml = "
 apiVersion: v1

@@ -1,0 +1,222 @@
+//! Wires the walk together: folder → model → published state → streams, the authority beside it, the
+//! administrator's port, and the end of all of them.
+//!
+//! Invariant: what is bound is told with its real address; what was started is stopped within a
+//! deadline.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::error_handling::HandleErrorLayer;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::LayerExt as _;
+use tonic::transport::Server;
+use tower::ServiceBuilder;
+use weft_proto::names::is_subdomain;
+use weft_proto::v1::discovery_server::DiscoveryServer;
+use weft_proto::v1::identity_server::IdentityServer;
+
+use crate::admin::{self, Admin};
+use crate::args::RunArgs;
+use crate::authority::{Authority, AuthoritySettings};
+use crate::certify::{self, Certify};
+use crate::files;
+use crate::listen::{self, Doorway};
+use crate::log::LogLevel;
+use crate::metrics::Metrics;
+use crate::publish::{self, Publisher, Reader};
+use crate::reload::Reload;
+use crate::serve::{self, Limits, Serve};
+use crate::status::Status;
+use crate::tls::{self, OwnCertificate};
+use crate::tokens::Tokens;
+use crate::watch::Watch;
+
+/// How long the end may take. Source: Kubernetes gives 30 s; the streams need one message each.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Pings on an idle connection, and the time for their answer. Source: the design's 10 s.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Connections beyond those of streams, for first certificates and renewals. Source: Weft's own.
+const SPARE_CONNECTIONS: usize = 1_024;
+/// Streams on one connection. Source: Weft's own; a sidecar has one, and signs now and then.
+const STREAMS_PER_CONNECTION: u32 = 16;
+/// Largest list of header fields. Source: hyper's own default.
+const HEADER_LIST: u32 = 16 * 1024;
+
+/// A running control plane.
+pub struct ControlPlane {
+    /// Where the gRPC services are.
+    pub grpc: SocketAddr,
+    /// Where the administrator's side is.
+    pub admin: SocketAddr,
+    /// Root certificates, PEM.
+    pub trust_anchors: String,
+    reader: Reader,
+    stop: CancellationToken,
+    watch: Watch,
+    serve: Serve,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl ControlPlane {
+    /// Binds, reads the folder for the first time in the background, and serves.
+    ///
+    /// # Errors
+    /// An address cannot be bound, the state or the tokens cannot be used, a setting makes no sense.
+    ///
+    /// # Cancel safety
+    /// Dropping it before the end stops what was started.
+    pub async fn start(args: &RunArgs, log: LogLevel) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            is_subdomain(&args.trust_domain),
+            "--trust-domain {:?} is no name",
+            args.trust_domain
+        );
+        let authority = Arc::new(authority(args)?);
+        if let Some(path) = &args.write_trust_anchors {
+            files::write_atomically(path, authority.anchors_pem().as_bytes(), 0o644)?;
+        }
+        let tokens = Tokens::open(args.join_tokens.as_deref(), args.state.as_deref());
+        let tokens = tokens.map_err(|reason| anyhow::anyhow!("join tokens: {reason}"))?;
+
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let status = Arc::new(Status::default());
+        let publisher = Publisher::default();
+        let reader = publisher.reader();
+        let stop = CancellationToken::new();
+
+        let own = Arc::new(OwnCertificate::issue(&authority)?);
+        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&authority, Arc::clone(&own))?));
+        let listener = bind(args.listen).await?;
+        let admin_listener = bind(args.admin).await?;
+        let (grpc, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
+
+        let doorway = Doorway {
+            acceptor,
+            trust_domain: args.trust_domain.as_str().into(),
+            connections: args.max_streams.saturating_add(SPARE_CONNECTIONS),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
+        let serve = Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), limits, stop.clone());
+        let certify = certify(&authority, tokens, reader.clone(), metrics.clone());
+        let page = Admin {
+            registry: Arc::new(registry),
+            status: Arc::clone(&status),
+            reader: reader.clone(),
+            log,
+            stop: stop.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(grpc_server(listener, doorway, serve.clone(), certify)),
+            tokio::spawn(admin::serve(admin_listener, page)),
+            tokio::spawn(renewal(own, Arc::clone(&authority), metrics.clone())),
+        ];
+        let mut reload = Reload::new(&args.manifests, &authority, publisher, status, metrics);
+        let watch = Watch::start(&args.manifests, move |cause, settled, noticed| {
+            reload.look(cause, settled, noticed)
+        })?;
+        let trust_anchors = authority.anchors_pem().to_owned();
+        Ok(Self { grpc, admin, trust_anchors, reader, stop, watch, serve, tasks })
+    }
+
+    /// Waits for the first good state of the manifests.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn ready(&mut self) {
+        // The publisher lives in the watching thread, which lives as long as this value.
+        let _ = self.reader.wait_for(Option::is_some).await;
+    }
+
+    /// What is published.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Tells the sidecars to come back later, and ends.
+    ///
+    /// # Cancel safety
+    /// Dropping it ends at once.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(FAREWELL, self.serve.ended()).await.is_err() {
+            tracing::warn!("some streams did not end in time");
+        }
+        // The first task is the gRPC server: it ends once its connections have.
+        if let Some(server) = self.tasks.first_mut() {
+            let _ = tokio::time::timeout(FAREWELL, server).await;
+        }
+        self.watch.stop();
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn authority(args: &RunArgs) -> anyhow::Result<Authority> {
+    let settings = AuthoritySettings {
+        state: args.state.clone(),
+        trust_domain: args.trust_domain.clone(),
+        intermediate: args.intermediate,
+        leaf_life: args.certificate_life,
+    };
+    Authority::open(&settings).context("the certificate authority cannot start")
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn certify(authority: &Arc<Authority>, tokens: Tokens, reader: Reader, metrics: Metrics) -> Certify {
+    let accounts: certify::Accounts = Arc::new(move |workload| {
+        let published = reader.borrow().clone()?;
+        publish::account(&published, workload).map(str::to_owned)
+    });
+    Certify::new(Arc::clone(authority), tokens, accounts, metrics)
+}
+
+async fn renewal(own: Arc<OwnCertificate>, authority: Arc<Authority>, metrics: Metrics) {
+    own.renew(&authority, &metrics).await;
+}
+
+async fn grpc_server(listener: TcpListener, doorway: Doorway, serve: Serve, certify: Certify) {
+    let stop = doorway.stop.clone();
+    let connections = ReceiverStream::new(listen::accept(listener, doorway));
+    let identity = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(shed))
+        .load_shed()
+        .concurrency_limit(certify::WAITING)
+        .named_layer(IdentityServer::new(certify).max_decoding_message_size(certify::REQUEST_LIMIT));
+    let discovery = DiscoveryServer::new(serve).max_decoding_message_size(serve::MESSAGE_LIMIT);
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(HEADER_LIST)
+        .add_service(discovery)
+        .add_service(identity)
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC server ended");
+    }
+}
+
+/// A request over the limit is answered, not dropped: "come back later".
+async fn shed(_over: tower::BoxError) -> http::Response<axum::body::Body> {
+    tonic::Status::resource_exhausted("too many requests for certificates: try again soon").into_http()
+}

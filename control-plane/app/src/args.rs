@@ -1,0 +1,129 @@
+//! The command line: what a person may set, with defaults.
+//!
+//! Invariant: everything here has a default but the folder; the library runs from [`RunArgs`] alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Shortest life of a leaf. Source: below a minute, half of it leaves no time to renew.
+const SHORTEST_LIFE: Duration = Duration::from_secs(10);
+
+/// The control plane of Weft.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "weft-control-plane", version, about)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the control plane can do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Serve sidecars from a folder of manifests.
+    Run(RunArgs),
+}
+
+/// Settings of `run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Folder of manifests (*.yaml, *.yml, *.json, with its subfolders), watched for changes.
+    #[arg(long, value_name = "DIR", env = "WEFT_MANIFESTS")]
+    pub manifests: PathBuf,
+    /// Address of the gRPC services; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010", env = "WEFT_LISTEN")]
+    pub listen: SocketAddr,
+    /// Address of metrics, readiness and status; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014", env = "WEFT_ADMIN")]
+    pub admin: SocketAddr,
+    /// Folder that keeps the root key and the uses of join tokens; absent: memory.
+    #[arg(long, value_name = "DIR", env = "WEFT_STATE")]
+    pub state: Option<PathBuf>,
+    /// File of join tokens (YAML), read again when it changes; absent: nobody can join.
+    #[arg(long, value_name = "FILE", env = "WEFT_JOIN_TOKENS")]
+    pub join_tokens: Option<PathBuf>,
+    /// Trust domain of every identity.
+    #[arg(long, value_name = "NAME", default_value = "cluster.local", env = "WEFT_TRUST_DOMAIN")]
+    pub trust_domain: String,
+    /// Write the root certificate (PEM) here, for sidecars to trust.
+    #[arg(long, value_name = "FILE")]
+    pub write_trust_anchors: Option<PathBuf>,
+    /// Life of a sidecar's certificate, e.g. 24h, 90m, 30s.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
+    pub certificate_life: Duration,
+    /// Sign with an intermediate that lives in memory, not with the root itself.
+    #[arg(long)]
+    pub intermediate: bool,
+    /// Streams of sidecars at once; more are told to come back later.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub max_streams: usize,
+    /// Time for a sidecar's answer to an epoch; a stream without one is closed.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive)]
+    pub ack_timeout: Duration,
+    /// Write the bound addresses (JSON) here once ready.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// What is logged, in the syntax of RUST_LOG.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "WEFT_LOG")]
+    pub log: String,
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let known = duration(text).filter(|duration| !duration.is_zero());
+    known.ok_or_else(|| format!("{text:?} is not a duration (e.g. 24h, 90m, 30s)"))
+}
+
+fn life(text: &str) -> Result<Duration, String> {
+    let life = positive(text)?;
+    if life < SHORTEST_LIFE {
+        return Err(format!("shorter than {} s", SHORTEST_LIFE.as_secs()));
+    }
+    Ok(life)
+}
+
+/// A duration of hours, minutes and seconds. Source: the Gateway API's durations (GEP-2257).
+fn duration(text: &str) -> Option<Duration> {
+    let (mut total, mut digits) = (0_u64, String::new());
+    for letter in text.chars() {
+        let unit = match letter {
+            '0'..='9' => {
+                digits.push(letter);
+                continue;
+            }
+            'd' => 86_400,
+            'h' => 3_600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        digits.clear();
+    }
+    (digits.is_empty() && !text.is_empty()).then_some(Duration::from_secs(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_nonsense_is_refused() {
+        for (text, seconds) in [("24h", 86_400), ("1h30m", 5_400), ("45s", 45), ("2d", 172_800)] {
+            assert_eq!(life(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "24", "h", "1x", "-1h", "1s", "99999999999999999999h", "18446744073709551615d"] {
+            assert!(life(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_folder_alone_is_enough() {
+        let args = Args::try_parse_from(["weft-control-plane", "run", "--manifests", "x"]).unwrap();
+        let Command::Run(run) = args.command;
+        assert_eq!((run.listen.port(), run.admin.port()), (15010, 15014));
+        assert_eq!(run.certificate_life, Duration::from_secs(86_400));
+    }
+}

@@ -1,1 +1,55 @@
-fn main() {}
+//! `weft`: the one command a person types. `weft proxy` and `weft control-plane` are the two planes'
+//! own programs; `weft demo` runs a whole mesh on this machine and shows what it does.
+//!
+//! Invariant: nothing is decided here; each verb runs the library that stands behind it.
+
+mod demo;
+
+use clap::{Parser, Subcommand};
+use weft_proxy::init::{self, InitArgs};
+use weft_proxy::settings::RunArgs;
+
+/// Gives memory back soon after a burst. Source: measured; an idle sidecar holds a third of what the
+/// system's allocator leaves it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Weft, a service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a mesh of four services on this machine, and watch it work.
+    Demo(demo::DemoArgs),
+    /// The sidecar.
+    #[command(subcommand)]
+    Proxy(Proxy),
+    /// The control plane.
+    ControlPlane(weft_control_plane::Args),
+    /// One of the demo's services.
+    #[command(hide = true)]
+    DemoService(demo::shop::ServiceArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Proxy {
+    /// Serve as the sidecar of one workload.
+    Run(Box<RunArgs>),
+    /// Program the redirection of a pod's traffic, once, before its sidecar starts.
+    Init(Box<InitArgs>),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(args),
+        Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
+        Verb::Proxy(Proxy::Init(args)) => init::run(*args),
+        Verb::ControlPlane(args) => weft_control_plane::run(args),
+        Verb::DemoService(args) => demo::serve(args),
+    }
+}

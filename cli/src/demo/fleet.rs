@@ -59,6 +59,8 @@ pub(crate) struct Fleet {
     otlp: Option<String>,
     control_plane: Option<Child>,
     control_plane_grpc: Option<SocketAddr>,
+    /// Where the control plane's admin listens.
+    pub(crate) control_plane_admin: Option<SocketAddr>,
     others: Vec<Child>,
     /// Where each sidecar's admin listens, by pod.
     pub(crate) admin: BTreeMap<&'static str, SocketAddr>,
@@ -83,6 +85,7 @@ impl Fleet {
             otlp,
             control_plane: None,
             control_plane_grpc: None,
+            control_plane_admin: None,
             others: Vec::new(),
             admin: BTreeMap::new(),
         };
@@ -158,6 +161,7 @@ impl Fleet {
         let told = self.ready(&ready).await.with_context(|| self.log_of("control-plane"))?;
         let grpc = told["grpc"].as_str().unwrap_or_default();
         self.control_plane_grpc = Some(grpc.parse().context("the control plane's address")?);
+        self.control_plane_admin = told["admin"].as_str().and_then(|admin| admin.parse().ok());
         Ok(())
     }
 

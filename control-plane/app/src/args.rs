@@ -66,6 +66,9 @@ pub struct RunArgs {
     /// Write the bound addresses (JSON) here once ready.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// End when the process that started this one ends: no orphans after a demo or a test.
+    #[arg(long, env = "WEFT_EXIT_WITH_PARENT")]
+    pub exit_with_parent: bool,
     /// What is logged, in the syntax of RUST_LOG.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "WEFT_LOG")]
     pub log: String,

@@ -29,6 +29,10 @@ struct Ready {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Command::Run(args) = args.command;
     let log = LogLevel::start(&args.log).context("--log")?;
+    if args.exit_with_parent {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .context("binding this process's life to its parent's")?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(&args, log));
     // What is still busy reading a slow disk must not hold up the end.

@@ -51,6 +51,7 @@ impl Folder {
 
     pub fn args(&self) -> RunArgs {
         RunArgs {
+            exit_with_parent: false,
             manifests: self.0.join("manifests"),
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),

@@ -128,6 +128,7 @@ async fn a_refused_route_is_shown_and_the_rest_of_its_save_applies() {
     let objects = seen["objects"].as_array().unwrap();
     let refused = objects.iter().find(|object| object["name"] == "dangling").unwrap();
     assert_eq!((&refused["accepted"], &refused["position"]), (&false.into(), &"more.yaml:1".into()));
+    assert_eq!(refused["conditions"][0]["on"], "Service nobody:80");
     assert!(refused["conditions"][0]["message"].as_str().is_some_and(|message| !message.is_empty()));
 }
 

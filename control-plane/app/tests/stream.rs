@@ -254,6 +254,8 @@ async fn too_many_streams_are_told_to_come_back_later() {
     let Ok(Some(Response::RetryAfter(later))) = second.next().await else { panic!("no RetryAfter") };
     assert!(later.after.unwrap().nanos > 0);
     assert!(second.next().await.unwrap().is_none(), "the stream ends well after it");
+    let (_, metrics) = get(&control_plane, "/metrics").await;
+    assert!(metrics.contains("streams_closed_total{outcome=\"OverLimit\"} 1"), "{metrics}");
 }
 
 #[tokio::test]

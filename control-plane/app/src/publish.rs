@@ -41,19 +41,16 @@ impl Publisher {
     pub fn publish(&self, config: Config) -> (Arc<Published>, bool) {
         let config = Arc::new(config);
         let before = self.sender.borrow().clone();
-        let next = match &before {
-            None => Some(Published::new(FIRST, config, encode)),
-            Some(before) => before.after(config),
+        let next = match before {
+            None => Published::new(FIRST, config, encode),
+            Some(before) => match before.after(config) {
+                None => return (before, false),
+                Some(next) => next,
+            },
         };
-        match (next.map(Arc::new), before) {
-            (Some(next), _) => {
-                self.sender.send_replace(Some(Arc::clone(&next)));
-                (next, true)
-            }
-            // `after` said that nothing differs, so there is a state before.
-            (None, Some(before)) => (before, false),
-            (None, None) => (Arc::new(Published::new(FIRST, Arc::default(), encode)), false),
-        }
+        let next = Arc::new(next);
+        self.sender.send_replace(Some(Arc::clone(&next)));
+        (next, true)
     }
 }
 

@@ -21,7 +21,7 @@ use weft_proto::v1;
 use weft_proto::v1::discovery_server::Discovery;
 
 use crate::encode::span;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::peer::Peer;
 use crate::publish::Reader;
 use crate::status;
@@ -111,6 +111,7 @@ impl Discovery for Serve {
         match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => self.spawn(stream::Caller { peer, proven }, request.into_inner(), sender, permit),
             Err(_) => {
+                Metrics::count(&self.metrics.streams_closed, Outcome::OverLimit);
                 tracing::warn!(address = %peer.address, "more streams than --max-streams; a sidecar is sent away");
                 let _ = sender.try_send(Ok(retry_after(OVERLOAD_PAUSE, "too many streams here")));
             }

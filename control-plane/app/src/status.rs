@@ -225,7 +225,18 @@ fn origins(resource: &Resource) -> Vec<&Origin> {
 fn subject(subject: &Subject) -> String {
     match subject {
         Subject::Object => String::new(),
-        Subject::Parent(parent) => format!("{parent:?}"),
-        Subject::Target(target) => format!("{target:?}"),
+        Subject::Parent(parent) => {
+            let kind = parent.kind.as_deref().unwrap_or("Gateway");
+            let namespace = parent.namespace.as_ref().map(|text| format!("{text}/")).unwrap_or_default();
+            let port = parent.port.map(|port| format!(":{port}")).unwrap_or_default();
+            let section = parent.section_name.as_ref().map(|text| format!("#{text}")).unwrap_or_default();
+            format!("{kind} {namespace}{}{port}{section}", parent.name)
+        }
+        Subject::Target(target) => {
+            let labels: Vec<String> =
+                target.selector.iter().map(|(label, value)| format!("{label}={value}")).collect();
+            let which = target.name.clone().unwrap_or_else(|| labels.join(","));
+            format!("{:?} {which}", target.kind).trim_end().to_owned()
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use common::{Folder, manifests};
@@ -16,6 +16,17 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn ask(admin: &str, request: &str, body: &str) -> String {
+    let mut socket = std::net::TcpStream::connect(admin).unwrap();
+    let length = body.len();
+    let head =
+        format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 #[test]
@@ -55,6 +66,12 @@ fn it_says_where_it_is_writes_its_files_and_ends_on_sigterm() {
     let anchors = std::fs::read_to_string(folder.path().join("anchors.pem")).unwrap();
     assert!(anchors.starts_with("-----BEGIN CERTIFICATE-----\n"));
     assert_eq!(anchors, std::fs::read_to_string(folder.path().join("state/root-cert.pem")).unwrap());
+
+    let admin = ready["admin"].as_str().unwrap();
+    assert_eq!(ask(admin, "GET /log", ""), "info\n");
+    assert_eq!(ask(admin, "PUT /log", "warn,weft_control_plane=debug"), "weft_control_plane=debug,warn\n");
+    assert_ne!(ask(admin, "PUT /log", "not a [filter"), "");
+    assert_eq!(ask(admin, "GET /log", ""), "weft_control_plane=debug,warn\n");
 
     let signalled = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().unwrap();
     assert!(signalled.success());

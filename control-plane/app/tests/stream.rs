@@ -128,6 +128,7 @@ async fn a_refused_route_is_shown_and_the_rest_of_its_save_applies() {
     let objects = seen["objects"].as_array().unwrap();
     let refused = objects.iter().find(|object| object["name"] == "dangling").unwrap();
     assert_eq!((&refused["accepted"], &refused["position"]), (&false.into(), &"more.yaml:1".into()));
+    assert_eq!(refused["conditions"][0]["on"], "Service nobody:80");
     assert!(refused["conditions"][0]["message"].as_str().is_some_and(|message| !message.is_empty()));
 }
 
@@ -253,6 +254,8 @@ async fn too_many_streams_are_told_to_come_back_later() {
     let Ok(Some(Response::RetryAfter(later))) = second.next().await else { panic!("no RetryAfter") };
     assert!(later.after.unwrap().nanos > 0);
     assert!(second.next().await.unwrap().is_none(), "the stream ends well after it");
+    let (_, metrics) = get(&control_plane, "/metrics").await;
+    assert!(metrics.contains("streams_closed_total{outcome=\"OverLimit\"} 1"), "{metrics}");
 }
 
 #[tokio::test]

@@ -19,7 +19,6 @@ use super::place::Block;
 #[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) name: &'static str,
-    account: &'static str,
     version: &'static str,
     /// Host in the block: the pod's own address. Its application listens at this plus 100.
     host: u8,
@@ -31,23 +30,21 @@ pub(crate) struct Pod {
 pub(crate) const PODS: [Pod; 7] = [
     Pod {
         name: "shop-0",
-        account: "shop",
         version: "v1",
         host: 10,
         calls: &[("catalog", 70, "shop/catalog:8080", "items"), ("cart", 71, "shop/cart:8080", "cart")],
     },
-    Pod { name: "catalog-v1-0", account: "catalog", version: "v1", host: 20, calls: &[] },
-    Pod { name: "catalog-v2-0", account: "catalog", version: "v2", host: 21, calls: &[] },
+    Pod { name: "catalog-v1-0", version: "v1", host: 20, calls: &[] },
+    Pod { name: "catalog-v2-0", version: "v2", host: 21, calls: &[] },
     Pod {
         name: "cart-0",
-        account: "cart",
         version: "v1",
         host: 30,
         calls: &[("payments", 72, "shop/payments:8080", "quote")],
     },
-    Pod { name: "payments-0", account: "payments", version: "v1", host: 40, calls: &[] },
-    Pod { name: "payments-1", account: "payments", version: "v1", host: 41, calls: &[] },
-    Pod { name: "pay-later-0", account: "payments", version: "v1", host: 50, calls: &[] },
+    Pod { name: "payments-0", version: "v1", host: 40, calls: &[] },
+    Pod { name: "payments-1", version: "v1", host: 41, calls: &[] },
+    Pod { name: "pay-later-0", version: "v1", host: 50, calls: &[] },
 ];
 
 /// Everything that runs.

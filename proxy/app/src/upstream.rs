@@ -51,8 +51,6 @@ pub(crate) struct Picked {
     pub(crate) endpoint: Arc<Endpoint>,
     /// The links to it.
     pub(crate) links: Links,
-    /// A half-open probe of an ejected endpoint.
-    pub(crate) probe: bool,
     started: Moment,
     settled: bool,
 }
@@ -126,8 +124,8 @@ impl Upstream {
         exclude: Option<EndpointId>,
     ) -> Result<Picked, NoEndpoint> {
         let mut balancer = self.balancer.borrow_mut();
-        let (id, probe) = match balancer.pick(now, chance, exclude) {
-            Pick::Endpoint { id, probe } => (id, probe),
+        let id = match balancer.pick(now, chance, exclude) {
+            Pick::Endpoint { id, .. } => id,
             Pick::NoneReady => return Err(NoEndpoint::NoneReady),
             Pick::CircuitOpen => return Err(NoEndpoint::CircuitOpen),
         };
@@ -137,7 +135,7 @@ impl Upstream {
         balancer.started(id, now);
         drop(balancer);
         let links = self.links_to(id, &endpoint);
-        Ok(Picked { upstream: self.clone(), id, endpoint, links, probe, started: now, settled: false })
+        Ok(Picked { upstream: self.clone(), id, endpoint, links, started: now, settled: false })
     }
 
     fn links_to(&self, id: EndpointId, endpoint: &Arc<Endpoint>) -> Links {

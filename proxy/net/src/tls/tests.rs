@@ -58,6 +58,9 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A name of its own, as every authority has.
+        let name = format!("{:x?}", &key.public_key_raw()[1..9]);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2060, 1, 1);
         let root = params.self_signed(&key).unwrap().der().clone();
@@ -120,7 +123,14 @@ pub(crate) async fn both() -> (Sock, Sock) {
         dialer.connect(a, address, &expected, weft_proxy_core::Hop::Tcp),
         accept(b, &[], &server)
     );
-    (a.unwrap().0, b.unwrap().0)
+    // A byte from the server, so that the client has also taken the session ticket that came before.
+    let (mut a, b) = (a.unwrap().0, Io::new(b.unwrap().0));
+    tokio::io::AsyncWriteExt::write_all(&mut b.clone(), b"!").await.unwrap();
+    flushed(&b).await;
+    let mut byte = [0];
+    std::future::poll_fn(|cx| a.poll_read(cx, &mut tokio::io::ReadBuf::new(&mut byte))).await.unwrap();
+    assert_eq!(&byte, b"!");
+    (a, b.into_sock().unwrap())
 }
 
 /// Sends what an [`Io`] has gathered.

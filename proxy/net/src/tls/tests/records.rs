@@ -225,3 +225,53 @@ async fn handshake_goes_on_from_bytes_already_read() {
         served.unwrap();
     }
 }
+
+#[tokio::test(flavor = "local")]
+async fn unfinished_handshake_message_leaves_the_connection_whole() {
+    let (ca, clock) = (Ca::new(), Clock::new());
+    let ours = ca.generation(CART, &clock);
+    let (a, b, _) = pair().await;
+    let mut config = ca.generation(SHOP, &clock).client(&identity(CART)).unwrap();
+    config.enable_secret_extraction = true;
+    config.alpn_protocols = vec![Hop::Tcp.alpn().to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = rustls_pki_types::ServerName::try_from("any.test").unwrap();
+    let (a, b) = tokio::join!(connector.connect(name, a), accept(b, &[], &ours));
+    let mut server = Io::new(b.unwrap().0);
+    let (mut tcp, session) = a.unwrap().into_inner();
+    tcp.write_all(&half_a_key_update(session)).await.unwrap();
+
+    // The server reads half a message, then writes and closes all the same.
+    let pending = crate::sweep::deadline(server.read(&mut [0; 8]), Duration::from_millis(200)).await;
+    assert!(pending.is_err());
+    server.write_all(b"still here").await.unwrap();
+    flushed(&server).await;
+    server.shutdown().await.unwrap();
+    let mut sealed = Vec::new();
+    tcp.read_to_end(&mut sealed).await.unwrap();
+    assert!(sealed.len() > b"still here".len());
+}
+
+/// A record, rightly encrypted as the client's first, that holds two of a KeyUpdate's five bytes.
+fn half_a_key_update(session: rustls::ClientConnection) -> Vec<u8> {
+    let (sequence, rustls::ConnectionTrafficSecrets::Aes128Gcm { key, iv }) =
+        session.dangerous_extract_secrets().unwrap().tx
+    else {
+        panic!("another cipher")
+    };
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+    for (at, byte) in sequence.to_be_bytes().into_iter().enumerate() {
+        nonce[4 + at] ^= byte;
+    }
+    let head = [0x17, 3, 3, 0, 3 + 16];
+    let mut body = vec![24, 0, 0x16];
+    let key = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_128_GCM, key.as_ref()).unwrap();
+    aws_lc_rs::aead::LessSafeKey::new(key)
+        .seal_in_place_append_tag(
+            aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce),
+            aws_lc_rs::aead::Aad::from(head),
+            &mut body,
+        )
+        .unwrap();
+    [&head[..], &body].concat()
+}

@@ -115,6 +115,11 @@ impl Rest {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
+    /// The bytes that wait, to be changed where they are.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.at..).unwrap_or_default()
+    }
+
     /// How many bytes wait.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 
-    #[tokio::test(flavor = "local", start_paused = true)]
+    #[tokio::test(flavor = "local")]
     async fn dialling_into_silence_is_given_up_in_time() {
         // TEST-NET-1 leads nowhere; where a host answers for it, any failure but a connection is right.
         let nowhere = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 9);

@@ -99,3 +99,6 @@ pub async fn first_speaker(first: &mut Sock, second: &mut Sock) -> Side {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ fn pump(cx: &mut Context<'_>, from: &mut Sock, to: &mut Sock, moved: &mut u64) -
     cx.waker().wake_by_ref();
     Ok(Poll::Pending)
 }
+
+#[cfg(test)]
+mod tests;

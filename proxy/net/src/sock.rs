@@ -203,7 +203,9 @@ impl Sock {
         if !self.left.is_empty() || self.session().is_some_and(Tls::is_ended) {
             return Poll::Ready(());
         }
-        self.stream().poll_read_ready(cx).map(|_| ())
+        // A look at one byte, because readiness alone may be stale.
+        let mut byte = [0];
+        self.stream().poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(|_| ())
     }
 
     /// Reads into tokio's buffer; nothing put means the end.

@@ -227,3 +227,6 @@ pub struct TooLate(pub Duration);
 pub async fn deadline<F: Future>(future: F, within: Duration) -> Result<F::Output, TooLate> {
     tokio::time::timeout(within, future).await.map_err(|_| TooLate(within))
 }
+
+#[cfg(test)]
+mod tests;

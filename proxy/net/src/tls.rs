@@ -15,7 +15,7 @@ mod stream;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use handshake::{Dialer, Peer, TlsError, accept};
 pub use identity::{BadIdentity, Generation, TlsIdentity, provider};

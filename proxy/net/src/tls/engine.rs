@@ -1,7 +1,11 @@
 //! rustls' state machine, turned: bytes in, bytes out, no socket.
 //!
 //! Invariant: every byte given to [`Session::open`] is either reported as used or must be given again.
-//! Invariant: what rustls wants to send is in `unsent` before [`Session::open`] returns.
+//! Invariant: what rustls wants to send is in `unsent` before [`Session::open`] returns, the alert after an
+//! error included.
+//! Invariant: every turn is given the bytes that earlier turns left over. rustls remembers where in them an
+//! unfinished handshake message lies and would panic on a shorter buffer, and a peer can leave a message
+//! unfinished at any time.
 
 use crate::buffers::{Area, Rest, Room, with_scratch};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -56,6 +60,8 @@ pub(crate) struct Opened {
 trait Turn {
     type Side;
     fn turn<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Side>;
+    /// Whether rustls has something to say.
+    fn wants_write(&self) -> bool;
 }
 
 impl Turn for UnbufferedClientConnection {
@@ -63,12 +69,18 @@ impl Turn for UnbufferedClientConnection {
     fn turn<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Side> {
         self.process_tls_records(bytes)
     }
+    fn wants_write(&self) -> bool {
+        rustls::CommonState::wants_write(self)
+    }
 }
 
 impl Turn for UnbufferedServerConnection {
     type Side = ServerConnectionData;
     fn turn<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Side> {
         self.process_tls_records(bytes)
+    }
+    fn wants_write(&self) -> bool {
+        rustls::CommonState::wants_write(self)
     }
 }
 
@@ -99,32 +111,49 @@ impl Session {
     }
 
     /// Encrypts `plain` into `area`, with whatever else rustls wants to say; returns the length.
-    pub(crate) fn seal(&mut self, plain: &[u8], area: &mut [u8]) -> Result<usize, rustls::Error> {
-        either!(self, c => write(c, area, |traffic, area| traffic.encrypt(plain, area)))
+    pub(crate) fn seal(
+        &mut self,
+        plain: &[u8],
+        held: &mut Rest,
+        area: &mut [u8],
+    ) -> Result<usize, rustls::Error> {
+        either!(self, c => write(c, held, area, |traffic, area| traffic.encrypt(plain, area)))
     }
 
     /// Puts `close_notify` into `area`; returns the length.
-    pub(crate) fn close(&mut self, area: &mut [u8]) -> Result<usize, rustls::Error> {
-        either!(self, c => write(c, area, |traffic, area| traffic.queue_close_notify(area)))
+    pub(crate) fn close(&mut self, held: &mut Rest, area: &mut [u8]) -> Result<usize, rustls::Error> {
+        either!(self, c => write(c, held, area, |traffic, area| traffic.queue_close_notify(area)))
     }
 
     /// Begins a key update and puts its message into `unsent`.
-    pub(crate) fn refresh_keys(&mut self, unsent: &mut Rest) -> Result<(), rustls::Error> {
-        either!(self, c => match c.turn(&mut []).state? {
-            ConnectionState::WriteTraffic(traffic) => traffic.refresh_traffic_keys()?,
-            _ => return Err(rustls::Error::HandshakeNotComplete),
+    pub(crate) fn refresh_keys(&mut self, held: &mut Rest, unsent: &mut Rest) -> Result<(), rustls::Error> {
+        either!(self, c => {
+            match c.turn(held.as_mut_slice()).state? {
+                ConnectionState::WriteTraffic(traffic) => traffic.refresh_traffic_keys()?,
+                _ => return Err(rustls::Error::HandshakeNotComplete),
+            }
+            say(c, held.as_mut_slice(), unsent);
         });
-        self.alert(unsent);
         Ok(())
     }
+}
 
-    /// Puts what rustls still wants to say (the alert after an error) into `unsent`.
-    pub(crate) fn alert(&mut self, unsent: &mut Rest) {
-        either!(self, c => while let Ok(ConnectionState::EncodeTlsData(data)) = c.turn(&mut []).state {
-            if encode(data, unsent).is_err() {
-                break;
+/// Puts what rustls wants to say (an alert, a key update) into `unsent`; looks at no further message, because
+/// after an error the same bytes would only fail again.
+fn say<C: Turn>(connection: &mut C, bytes: &mut [u8], unsent: &mut Rest) {
+    let mut used = 0;
+    while connection.wants_write() {
+        let rest = bytes.get_mut(used..).unwrap_or_default();
+        let UnbufferedStatus { discard, state, .. } = connection.turn(rest);
+        match state {
+            Ok(ConnectionState::EncodeTlsData(data)) => {
+                if encode(data, unsent).is_err() {
+                    return;
+                }
+                used += discard;
             }
-        });
+            _ => return,
+        }
     }
 }
 
@@ -139,8 +168,8 @@ fn open<C: Turn, R: Room>(
     loop {
         let rest = bytes.get_mut(used..).unwrap_or_default();
         let UnbufferedStatus { mut discard, state, .. } = connection.turn(rest);
-        let more = match state? {
-            ConnectionState::ReadTraffic(mut traffic) => {
+        let more = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
                     discard += record.discard;
@@ -148,20 +177,24 @@ fn open<C: Turn, R: Room>(
                 }
                 true
             }
-            ConnectionState::EncodeTlsData(data) => {
+            Ok(ConnectionState::EncodeTlsData(data)) => {
                 encode(data, unsent)?;
                 true
             }
-            ConnectionState::TransmitTlsData(data) => {
+            Ok(ConnectionState::TransmitTlsData(data)) => {
                 data.done();
                 true
             }
-            ConnectionState::PeerClosed => {
+            Ok(ConnectionState::PeerClosed) => {
                 ended = true;
                 true
             }
             // Nothing more in these bytes; early data is never offered.
-            _ => false,
+            Ok(_) => false,
+            Err(error) => {
+                say(connection, bytes.get_mut(used + discard..).unwrap_or_default(), unsent);
+                return Err(error);
+            }
         };
         used += discard;
         if !more {
@@ -180,6 +213,7 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, unsent: &mut Rest) -> Result<(), ru
 
 fn write<C: Turn, E: std::fmt::Display>(
     connection: &mut C,
+    held: &mut Rest,
     area: &mut [u8],
     what: impl FnOnce(&mut WriteTraffic<'_, C::Side>, &mut [u8]) -> Result<usize, E>,
 ) -> Result<usize, rustls::Error> {
@@ -187,17 +221,20 @@ fn write<C: Turn, E: std::fmt::Display>(
     let mut at = 0;
     loop {
         let rest = area.get_mut(at..).unwrap_or_default();
-        match connection.turn(&mut []).state? {
+        let UnbufferedStatus { discard, state, .. } = connection.turn(held.as_mut_slice());
+        match state? {
             ConnectionState::WriteTraffic(mut traffic) => {
-                return Ok(at + what(&mut traffic, rest).map_err(|error| general(&error))?);
+                let n = what(&mut traffic, rest).map_err(|error| general(&error))?;
+                held.advance(discard);
+                return Ok(at + n);
             }
             ConnectionState::EncodeTlsData(mut data) => {
                 at += data.encode(rest).map_err(|error| general(&error))?;
             }
             ConnectionState::TransmitTlsData(data) => data.done(),
-            ConnectionState::PeerClosed => {}
             _ => return Err(rustls::Error::HandshakeNotComplete),
         }
+        held.advance(discard);
     }
 }
 

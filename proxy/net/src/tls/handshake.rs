@@ -12,7 +12,7 @@ use crate::buffers::Rest;
 use crate::sock::Sock;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CertificateError, ClientConfig, HandshakeKind};
+use rustls::{CertificateError, ClientConfig, HandshakeKind, OtherError};
 use rustls_pki_types::ServerName;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -95,7 +95,7 @@ impl TlsError {
                 C::Expired | C::ExpiredContext { .. } => "certificate_expired",
                 C::NotValidYet | C::NotValidYetContext { .. } => "certificate_not_yet_valid",
                 C::UnknownIssuer => "unknown_issuer",
-                C::Other(_) => "wrong_identity",
+                C::Other(OtherError(why)) if why.is::<BadPeer>() => "wrong_identity",
                 _ => "bad_certificate",
             },
             Self::Tls(_) => "protocol",

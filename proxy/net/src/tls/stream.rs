@@ -33,14 +33,19 @@ pub struct Tls {
     partial: Rest,
     /// Ciphertext the kernel did not take.
     unsent: Rest,
+    /// The peer said `close_notify`.
     ended: bool,
+    /// We did.
     closing: bool,
+    /// TLS itself broke: rustls must not be asked again.
+    failed: bool,
 }
 
 impl Tls {
     /// Begins as either side; [`Tls::poll_handshake`] does the work.
     pub(crate) fn new(tcp: TcpStream, session: Session) -> Self {
-        Self { tcp, session, partial: Rest::new(), unsent: Rest::new(), ended: false, closing: false }
+        let (partial, unsent) = (Rest::new(), Rest::new());
+        Self { tcp, session, partial, unsent, ended: false, closing: false, failed: false }
     }
 
     /// The TCP connection below.
@@ -92,21 +97,23 @@ impl Tls {
 
     /// Gives rustls what arrived so far.
     fn advance_handshake(&mut self, cx: &mut Context<'_>, left: &mut Rest) -> Result<()> {
-        let opened = with_scratch(Area::Open, |area| {
-            let have = self.partial.len();
-            let Some(bytes) = area.get_mut(..have) else { return Err(too_long()) };
-            bytes.copy_from_slice(self.partial.as_slice());
-            let mut none = ReadBuf::new(&mut []);
-            let plain = &mut Plain { room: &mut none, left, got: false };
-            Ok(self.session.open(bytes, plain, &mut self.unsent))
-        })?;
-        match opened {
+        let mut none = ReadBuf::new(&mut []);
+        let plain = &mut Plain { room: &mut none, left, got: false };
+        match self.session.open(self.partial.as_mut_slice(), plain, &mut self.unsent) {
             Ok(opened) => {
                 self.partial.advance(opened.used);
-                self.ended |= opened.ended;
+                self.note_end(opened.ended);
                 Ok(())
             }
             Err(error) => Err(self.fail(cx, error)),
+        }
+    }
+
+    /// After the peer's farewell nothing it sends is looked at.
+    fn note_end(&mut self, ended: bool) {
+        if ended {
+            self.ended = true;
+            self.partial.clear();
         }
     }
 
@@ -132,6 +139,7 @@ impl Tls {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
+            self.sound()?;
             let opened = ready!(self.poll_open(cx, room, left))?;
             if !self.unsent.is_empty() {
                 // The answer to a key update; a write error shows at the next write.
@@ -168,8 +176,8 @@ impl Tls {
             let plain = &mut Plain { room, left, got: false };
             match self.session.open(bytes, plain, &mut self.unsent) {
                 Ok(opened) => {
-                    self.ended |= opened.ended;
                     self.partial.push(bytes.get(opened.used..).unwrap_or_default());
+                    self.note_end(opened.ended);
                     Poll::Ready(Ok(opened))
                 }
                 Err(error) => Poll::Ready(Err(self.fail(cx, error))),
@@ -179,9 +187,10 @@ impl Tls {
 
     /// Encrypts all of `plain` and writes what the kernel takes; the rest waits for [`Tls::poll_send`].
     pub(crate) fn seal(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> Result<()> {
+        self.sound()?;
         with_scratch(Area::Seal, |area| {
             for part in plain.chunks(SEAL_AT_ONCE) {
-                let n = self.session.seal(part, area).map_err(engine::invalid)?;
+                let n = self.session.seal(part, &mut self.partial, area).map_err(engine::invalid)?;
                 self.send_or_keep(cx, area.get(..n).unwrap_or_default())?;
             }
             Ok(())
@@ -213,11 +222,11 @@ impl Tls {
 
     /// Says `close_notify`, sends all, closes the TCP write half. Reading goes on.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if !self.closing {
+        if !self.closing && !self.failed {
             self.closing = true;
-            let Self { session, unsent, .. } = self;
+            let Self { session, partial, unsent, .. } = self;
             with_scratch(Area::Seal, |area| {
-                let n = session.close(area).map_err(engine::invalid)?;
+                let n = session.close(partial, area).map_err(engine::invalid)?;
                 unsent.push(area.get(..n).unwrap_or_default());
                 Ok::<_, Error>(())
             })?;
@@ -231,15 +240,20 @@ impl Tls {
     /// # Errors
     /// When the handshake is not done or the connection is closed.
     pub fn refresh_keys(&mut self) -> Result<()> {
-        self.session.refresh_keys(&mut self.unsent).map_err(engine::invalid)
+        self.sound()?;
+        self.session.refresh_keys(&mut self.partial, &mut self.unsent).map_err(engine::invalid)
     }
 
     /// Sends the alert that belongs to `error`, as far as the kernel takes it at once.
     fn fail(&mut self, cx: &mut Context<'_>, error: rustls::Error) -> Error {
-        self.session.alert(&mut self.unsent);
-        let _ = self.poll_send(cx);
+        self.failed = true;
         self.partial.clear();
+        let _ = self.poll_send(cx);
         engine::invalid(error)
+    }
+
+    fn sound(&self) -> Result<()> {
+        if self.failed { Err(Error::new(ErrorKind::InvalidData, "TLS broke before")) } else { Ok(()) }
     }
 }
 

@@ -222,15 +222,17 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// Whether the peer took our certificate for none of its own: the way out is a new certificate.
+///
+/// In TLS 1.3 the refusal comes as an alert after our side of the handshake is done, so it is the
+/// first call that fails. HTTP/2 passes a broken connection on to its streams as text only; the text
+/// is rustls' own.
 pub(crate) fn refused_our_certificate(error: &(dyn StdError + 'static)) -> bool {
-    causes(error).filter_map(as_tls).any(|error| matches!(error, rustls::Error::AlertReceived(_)))
-}
-
-fn as_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()))
+    causes(error).any(|cause| cause.to_string().contains(ALERT))
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
+
+/// Source: the text of rustls' `Error::AlertReceived`; a test with a real refusal guards it.
+const ALERT: &str = "received fatal alert";

@@ -147,6 +147,7 @@ async fn later_please_is_obeyed_and_the_sidecar_comes_back() {
 async fn a_renewal_by_certificate_swaps_key_and_leaf_without_a_new_stream() {
     let front = Front::new().await;
     let mut plane = front.start(Ca::new());
+    plane.shared.life.store(20, Ordering::SeqCst);
     plane.shared.renew_after.store(0, Ordering::SeqCst);
     let mut sidecar = sidecar(&front.settings(&[]));
     let first = plane.signed().await;
@@ -286,9 +287,12 @@ async fn an_address_nobody_claims_is_a_cached_answer() {
 async fn a_silent_control_plane_costs_a_connection_its_deadline_and_no_more() {
     let front = Front::new().await;
     let mut plane = front.start(Ca::new());
-    let sidecar = sidecar(&front.settings(&["--lookup-timeout", "20ms"]));
+    let mut sidecar = sidecar(&front.settings(&["--lookup-timeout", "20ms"]));
     let mut session = plane.session().await;
     session.hello().await;
+    session.send(epoch(1, [mesh()])).await;
+    session.ack().await;
+    sidecar.stream_until(|status| status.connected).await;
     let wanted = Wanted::Address("10.96.0.7:80".parse().unwrap());
     assert_eq!(soon("an answer", sidecar.lookup.ask(wanted)).await, Answer::Late);
     session.subscribe().await;

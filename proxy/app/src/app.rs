@@ -94,7 +94,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
 
 async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let Seen { telemetry, writer, finished } = telemetry(&settings)?;
-    let credentials = Arc::new(Credentials::default());
+    let credentials = Arc::new(Credentials::new(!settings.no_tls_resumption));
     let dial = Dial::new(&settings, credentials.clone())?;
     let certifier = Certifier::new(&settings, dial.clone());
     let certificate = certifier.status();

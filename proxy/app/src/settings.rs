@@ -72,6 +72,8 @@ pub struct Settings {
     pub zone: Option<String>,
     /// File written once the sidecar is ready.
     pub ready_file: Option<PathBuf>,
+    /// Every handshake between sidecars is a full one.
+    pub no_tls_resumption: bool,
     /// The sidecar ends with the process that started it.
     pub exit_with_parent: bool,
     /// Limits and deadlines.
@@ -156,6 +158,7 @@ impl RunArgs {
             otlp: self.otlp,
             zone: self.zone.filter(|zone| !zone.is_empty()),
             ready_file: self.ready_file,
+            no_tls_resumption: self.no_tls_resumption,
             exit_with_parent: self.exit_with_parent,
             limits: self.limits,
         };

@@ -34,21 +34,29 @@ pub struct Credentials {
     leaf: ArcSwapOption<Leaf>,
     trust: ArcSwapOption<Trust>,
     tls: Arc<TlsIdentity>,
+    /// Handshakes may resume earlier sessions.
+    resumes: bool,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Credentials {
     fn default() -> Self {
-        Self {
-            leaf: ArcSwapOption::empty(),
-            trust: ArcSwapOption::empty(),
-            tls: Arc::new(TlsIdentity::empty()),
-            changes: watch::Sender::new(0),
-        }
+        Self::new(true)
     }
 }
 
 impl Credentials {
+    /// None yet; `resumes`: handshakes between sidecars may resume earlier sessions.
+    pub fn new(resumes: bool) -> Self {
+        Self {
+            leaf: ArcSwapOption::empty(),
+            trust: ArcSwapOption::empty(),
+            tls: Arc::new(TlsIdentity::empty()),
+            resumes,
+            changes: watch::Sender::new(0),
+        }
+    }
+
     /// The leaf, whether or not its life is over; `None`: none was issued yet.
     pub fn leaf(&self) -> Option<Arc<Leaf>> {
         self.leaf.load_full()
@@ -74,7 +82,7 @@ impl Credentials {
     /// # Errors
     /// The two make no identity; what was in force stays.
     pub fn set(&self, leaf: Leaf, trust: Trust) -> Result<(), BadIdentity> {
-        self.tls.set(generation(&leaf, &trust)?);
+        self.tls.set(self.generation(&leaf, &trust)?);
         self.leaf.store(Some(Arc::new(leaf)));
         self.trust.store(Some(Arc::new(trust)));
         self.changes.send_modify(|count| *count += 1);
@@ -90,12 +98,18 @@ impl Credentials {
             return Ok(());
         }
         if let Some(leaf) = self.leaf() {
-            self.tls.set(generation(&leaf, &trust)?);
+            self.tls.set(self.generation(&leaf, &trust)?);
         }
         tracing::info!(trust_domain = trust.trust_domain, roots = trust.roots.len(), "trust bundle taken");
         self.trust.store(Some(Arc::new(trust)));
         self.changes.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    fn generation(&self, leaf: &Leaf, trust: &Trust) -> Result<Generation, BadIdentity> {
+        let key = CertifiedKey::clone(&leaf.key);
+        let generation = Generation::of(key, &trust.roots, Arc::new(DefaultTimeProvider))?;
+        Ok(if self.resumes { generation } else { generation.without_resumption() })
     }
 
     /// Wakes at every change of leaf or trust.
@@ -104,9 +118,6 @@ impl Credentials {
     }
 }
 
-fn generation(leaf: &Leaf, trust: &Trust) -> Result<Generation, BadIdentity> {
-    Generation::of(CertifiedKey::clone(&leaf.key), &trust.roots, Arc::new(DefaultTimeProvider))
-}
 
 /// Seconds since 1970.
 pub(crate) fn unix(now: SystemTime) -> u64 {

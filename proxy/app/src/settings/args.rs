@@ -109,6 +109,11 @@ pub struct RunArgs {
     #[arg(long, env = "WEFT_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 
+    /// Make every handshake between sidecars a full one. Resuming costs half as much and proves the same
+    /// identity; this is for measurements and for rules that forbid it.
+    #[arg(long, env = "WEFT_NO_TLS_RESUMPTION")]
+    pub no_tls_resumption: bool,
+
     /// End when the process that started this one ends: no orphans after a demo or a test.
     #[arg(long, env = "WEFT_EXIT_WITH_PARENT")]
     pub exit_with_parent: bool,

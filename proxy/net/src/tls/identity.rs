@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::TLS13;
@@ -75,6 +75,7 @@ pub struct Generation {
     roots: Arc<RootCertStore>,
     key: Arc<SingleCertAndKey>,
     server: Arc<ServerConfig>,
+    resumes: bool,
     clock: Arc<dyn TimeProvider>,
 }
 
@@ -123,7 +124,18 @@ impl Generation {
         let roots = Arc::new(store);
         let key = Arc::new(SingleCertAndKey::from(key));
         let server = server_config(&roots, &key, until, &clock)?;
-        Ok(Self { id, until, roots, key, server: Arc::new(server), clock })
+        Ok(Self { id, until, roots, key, server: Arc::new(server), resumes: true, clock })
+    }
+
+    /// The same, where every handshake is a full one: no tickets are given, none are used.
+    #[must_use]
+    pub fn without_resumption(mut self) -> Self {
+        let mut server = ServerConfig::clone(&self.server);
+        server.send_tls13_tickets = 0;
+        server.ticketer = Arc::new(NoTickets);
+        self.server = Arc::new(server);
+        self.resumes = false;
+        self
     }
 
     /// Our own identity.
@@ -160,10 +172,33 @@ impl Generation {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::clone(&self.key) as _);
-        config.resumption = Resumption::store(Arc::new(Sessions::default()));
+        config.resumption = if self.resumes {
+            Resumption::store(Arc::new(Sessions::default()))
+        } else {
+            Resumption::disabled()
+        };
         // The name is only the key under which sessions are kept.
         config.enable_sni = false;
         Ok(config)
+    }
+}
+
+/// Gives no tickets and takes none.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+    fn lifetime(&self) -> u32 {
+        0
+    }
+    fn encrypt(&self, _plain: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+    fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 }
 

@@ -180,14 +180,23 @@ async fn a_control_plane_of_another_name_is_refused() {
 async fn a_control_plane_of_another_root_is_refused() {
     let front = Front::new().await;
     let mut plane = front.start(Ca::new());
-    // The anchors are of another root than the one that signed the control plane's certificate.
-    drop(front.start(Ca::new()));
+    let settings = front.settings(&[]);
+    std::fs::write(&settings.trust_anchors, Ca::new().pem).unwrap();
+    let mut sidecar = sidecar(&settings);
+    let problem = sidecar.certificate_until(|status| status.failures > 0).await.problem.unwrap();
+    assert!(problem.contains("invalid peer certificate"), "{problem}");
+    assert!(plane.signed.try_recv().is_err(), "no token was shown to it");
+}
+
+#[tokio::test]
+async fn anchors_without_a_root_are_said_by_file() {
+    let front = Front::new().await;
+    let _plane = front.start(Ca::new());
     let settings = front.settings(&[]);
     std::fs::write(&settings.trust_anchors, "no PEM").unwrap();
-    let mut none = sidecar(&settings);
-    let problem = none.certificate_until(|status| status.failures > 0).await.problem.unwrap();
-    assert!(problem.contains("--trust-anchors"), "{problem}");
-    assert!(plane.signed.try_recv().is_err());
+    let mut sidecar = sidecar(&settings);
+    let problem = sidecar.certificate_until(|status| status.failures > 0).await.problem.unwrap();
+    assert!(problem.contains("check --trust-anchors"), "{problem}");
 }
 
 #[tokio::test]

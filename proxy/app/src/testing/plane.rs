@@ -46,7 +46,7 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
 /// A root and what it signs.
 pub(crate) struct Ca {
     pub(crate) root: CertificateDer<'static>,
-    pem: String,
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 

@@ -6,7 +6,7 @@
 //! Invariant: the record closes when the answer's body ends, or when the exchange is dropped.
 //! Invariant: the link goes back to its pool only after the answer was read whole.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -34,7 +34,7 @@ pub(crate) struct Exchange {
     up: Cell<u64>,
     down: Cell<u64>,
     /// Holds the request body until the upstream wants it.
-    pub(crate) go_on: Rc<Continue>,
+    go_on: OnceCell<Rc<Continue>>,
     held: RefCell<Held>,
     deadline: RefCell<Option<Pin<Box<tokio::time::Sleep>>>>,
 }
@@ -54,10 +54,17 @@ impl Exchange {
             record: RefCell::new(Some(record)),
             up: Cell::new(0),
             down: Cell::new(0),
-            go_on: Rc::default(),
+            go_on: OnceCell::new(),
             held: RefCell::default(),
             deadline: RefCell::default(),
         })
+    }
+
+    /// Holds the request body back until the upstream wants it.
+    pub(crate) fn hold_body(&self) -> Rc<Continue> {
+        let go_on = self.go_on.get_or_init(Rc::default);
+        go_on.hold();
+        go_on.clone()
     }
 
     /// Writes into the record, while it is open.
@@ -148,7 +155,10 @@ impl Tally for RequestTally {
         if let Err(cut) = self.0.poll_deadline(cx) {
             return Poll::Ready(Err(cut));
         }
-        self.0.go_on.poll_open(cx).map(Ok)
+        match self.0.go_on.get() {
+            None => Poll::Ready(Ok(())),
+            Some(go_on) => go_on.poll_open(cx).map(Ok),
+        }
     }
 
     fn trailers(&self, trailers: &mut HeaderMap) {

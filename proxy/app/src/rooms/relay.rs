@@ -12,6 +12,7 @@ use std::rc::Rc;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Failed;
+use weft_proxy_net::http::interim::Continue;
 use weft_proxy_net::http::{Body, Conn, Lease, interim};
 use weft_proxy_net::sock::Io;
 
@@ -78,13 +79,14 @@ async fn http1(
     let expects = request.headers().contains_key(http::header::EXPECT);
     let reused = lease.reused;
     let Some(link) = lease.link() else { return Err(Miss::unsent(Reason::Internal, request)) };
-    if expects {
-        exchange.go_on.hold();
-    }
-    let listening = interim::listen(&mut request, downstream, link.io().clone(), exchange.go_on.clone());
+    let go_on = expects.then(|| exchange.hold_body());
+    let listening = interim::listen(&mut request, downstream, link.io().clone(), go_on.clone());
     let sending = link.send(request);
     exchange.hold_lease(lease);
-    let answer = if expects { send_expecting(exchange, sending).await } else { sending.await };
+    let answer = match go_on {
+        Some(go_on) => send_expecting(&go_on, sending).await,
+        None => sending.await,
+    };
     drop(listening);
     answer.map_err(|failed| missed(failed, reused))
 }
@@ -93,12 +95,12 @@ async fn http1(
 /// span to the client; curl waits 1 s.
 const EXPECT_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-async fn send_expecting<T>(exchange: &Exchange, sending: impl Future<Output = T>) -> T {
+async fn send_expecting<T>(go_on: &Continue, sending: impl Future<Output = T>) -> T {
     let mut sending = std::pin::pin!(sending);
     match tokio::time::timeout(EXPECT_WAIT, sending.as_mut()).await {
         Ok(answer) => answer,
         Err(_) => {
-            exchange.go_on.open();
+            go_on.open();
             sending.await
         }
     }

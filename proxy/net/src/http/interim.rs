@@ -8,7 +8,6 @@
 
 use http::Request;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -20,14 +19,14 @@ use crate::sock::Io;
 pub const MOST_INTERIM: u32 = 32;
 
 /// What one exchange does with interim answers.
-#[derive(Debug)]
-pub struct Interim {
+#[derive(Debug, Clone)]
+struct Interim {
     /// The HTTP/1.1 downstream they are written to; none where it speaks HTTP/2 or HTTP/1.0.
-    pub downstream: Option<(Io, Rc<Conn>)>,
+    downstream: Option<(Io, Rc<Conn>)>,
     /// The upstream that is cut off when it sends too many.
-    pub upstream: Io,
-    seen: Cell<u32>,
-    go_on: Rc<Continue>,
+    upstream: Io,
+    seen: u32,
+    go_on: Option<Rc<Continue>>,
 }
 
 /// Holds a request body back until the upstream asks for it (`Expect: 100-continue`).
@@ -61,18 +60,59 @@ impl Continue {
     }
 }
 
+/// The exchanges of a thread that wait for a final answer; places are used again.
+#[derive(Debug, Default)]
+struct Table {
+    places: Vec<Place>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// Tells an exchange from the one that had the place before.
+    turn: u64,
+    interim: Option<Interim>,
+}
+
+impl Table {
+    fn enter(&mut self, interim: Interim) -> (usize, u64) {
+        let at = self.free.pop().unwrap_or(self.places.len());
+        if at == self.places.len() {
+            self.places.push(Place::default());
+        }
+        let Some(place) = self.places.get_mut(at) else { return (at, 0) };
+        place.turn += 1;
+        place.interim = Some(interim);
+        (at, place.turn)
+    }
+
+    /// Counts one more interim answer, and gives what to do with it.
+    fn count(&mut self, at: usize, turn: u64) -> Option<Interim> {
+        let place = self.places.get_mut(at).filter(|place| place.turn == turn)?;
+        let interim = place.interim.as_mut()?;
+        interim.seen += 1;
+        Some(interim.clone())
+    }
+
+    fn leave(&mut self, at: usize) -> Option<Interim> {
+        self.free.push(at);
+        self.places.get_mut(at)?.interim.take()
+    }
+}
+
 thread_local! {
-    static TABLE: RefCell<HashMap<u64, Rc<Interim>>> = RefCell::new(HashMap::new());
-    static NEXT: Cell<u64> = const { Cell::new(0) };
+    static TABLE: RefCell<Table> = RefCell::default();
 }
 
 /// An exchange's place in the table, for as long as it waits for its final answer.
 #[derive(Debug)]
-pub struct Listening(u64);
+pub struct Listening(usize);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        TABLE.with(|table| table.borrow_mut().remove(&self.0));
+        // Dropped outside the borrow: its handles may be the last.
+        let left = TABLE.try_with(|table| table.borrow_mut().leave(self.0));
+        drop(left);
     }
 }
 
@@ -81,34 +121,27 @@ pub fn listen<B>(
     request: &mut Request<B>,
     downstream: Option<(Io, Rc<Conn>)>,
     upstream: Io,
-    go_on: Rc<Continue>,
+    go_on: Option<Rc<Continue>>,
 ) -> Listening {
-    let id = NEXT.with(|next| {
-        let id = next.get();
-        next.set(id.wrapping_add(1));
-        id
-    });
-    let interim = Rc::new(Interim { downstream, upstream, seen: Cell::new(0), go_on });
-    TABLE.with(|table| table.borrow_mut().insert(id, interim));
+    let interim = Interim { downstream, upstream, seen: 0, go_on };
+    let (at, turn) = TABLE.with(|table| table.borrow_mut().enter(interim));
     hyper::ext::on_informational(request, move |answer| {
-        let found = TABLE.with(|table| table.borrow().get(&id).cloned());
+        let found = TABLE.with(|table| table.borrow_mut().count(at, turn));
         if let Some(interim) = found {
             interim.pass(answer.status(), answer.headers());
         }
     });
-    Listening(id)
+    Listening(at)
 }
 
 impl Interim {
     fn pass(&self, status: http::StatusCode, headers: &http::HeaderMap) {
-        let seen = self.seen.get() + 1;
-        self.seen.set(seen);
-        if seen > MOST_INTERIM {
+        if self.seen > MOST_INTERIM {
             self.upstream.0.borrow_mut().poison();
             return;
         }
         if status == http::StatusCode::CONTINUE {
-            self.go_on.open();
+            self.go_on.iter().for_each(|go_on| go_on.open());
             return;
         }
         let Some((io, conn)) = &self.downstream else { return };

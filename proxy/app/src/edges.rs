@@ -27,7 +27,7 @@ pub(crate) fn inbound(worker: &Worker, peer: &Peer, port: u16, protocol: Protoco
         protocol,
         security: if peer.identity.is_some() { Security::MutualTls } else { Security::None },
         source: party(peer.identity.as_ref()),
-        destination: worker.plane.own.clone(),
+        destination: own(worker),
         service: service.unwrap_or_else(|| Name::from(UNKNOWN)),
         route: Name::from(NO_ROUTE),
     })
@@ -46,7 +46,7 @@ pub(crate) fn outbound(worker: &Worker, way: Option<&Way>, picked: &Picked, prot
             direction: Direction::Outbound,
             protocol,
             security: if endpoint.identity.is_some() { Security::MutualTls } else { Security::None },
-            source: worker.plane.own.clone(),
+            source: own(worker),
             destination: destination(picked),
             service: way.map_or_else(|| picked.upstream().name.clone(), |(service, _)| service.name.clone()),
             route: label.map_or_else(|| Name::from(NO_ROUTE), |label| Name::from(&*label.route)),
@@ -60,11 +60,23 @@ pub(crate) fn passing(worker: &Worker, address: SocketAddr, protocol: Protocol) 
         direction: Direction::Outbound,
         protocol,
         security: Security::None,
-        source: worker.plane.own.clone(),
+        source: own(worker),
         destination: Party::unknown(),
         service: Name::from(address.ip().to_string().as_str()),
         route: Name::from(NO_ROUTE),
     })
+}
+
+/// This workload: as its owner calls it once the control plane told, and with the identity it holds.
+fn own(worker: &Worker) -> Party {
+    let mut own = worker.plane.own.clone();
+    if let Some(inbound) = worker.inbound()
+        && !inbound.owner.is_empty()
+    {
+        own.workload = Name::from(&*inbound.owner);
+    }
+    own.identity = worker.plane.identity.current().map(|generation| generation.id().clone());
+    own
 }
 
 fn destination(picked: &Picked) -> Party {

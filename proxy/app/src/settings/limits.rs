@@ -84,8 +84,9 @@ pub struct Limits {
     pub h2_stream_window: u32,
 
     /// Receive window of one HTTP/2 connection, bytes.
-    // Source: Linkerd 1 MiB.
-    #[arg(long, env = "WEFT_H2_CONNECTION_WINDOW", value_name = "BYTES", default_value = "1048576", value_parser = window)]
+    // Source: h2 0.4.20 charges unread small DATA frames against half of this window and ends the whole
+    // connection beyond it, so it must be large; Linkerd has 1 MiB.
+    #[arg(long, env = "WEFT_H2_CONNECTION_WINDOW", value_name = "BYTES", default_value = "16777216", value_parser = window)]
     pub h2_connection_window: u32,
 
     /// Control frames without progress (PING, SETTINGS, PRIORITY, empty WINDOW_UPDATE, unknown types) on
@@ -139,7 +140,7 @@ impl Default for Limits {
             stall_timeout: 5 * MINUTE,
             h2_max_streams: 1024,
             h2_stream_window: 256 << 10,
-            h2_connection_window: 1 << 20,
+            h2_connection_window: 16 << 20,
             h2_max_control_frames: 1000,
             max_held_bytes: 128 << 20,
             max_interim: 16,

@@ -18,7 +18,12 @@ use crate::worker::Worker;
 use crate::{inbound, outbound};
 
 /// Serves HTTP until the connection ends, or relays it after an upgrade.
-pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating: impl FnOnce(Io, Rc<Conn>) -> Seating) {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    sock: Sock,
+    http2: bool,
+    seating: impl FnOnce(Io, Rc<Conn>) -> Seating,
+) {
     let conn = Conn::new(!http2);
     worker.live.add(&conn);
     let io = Io::new(sock);
@@ -39,7 +44,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating:
         }
         (Direction::Inbound, true) => {
             let seat = seat.clone();
-            let service = Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
+            let service =
+                Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
             Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
         }
         (Direction::Outbound, true) => {

@@ -103,9 +103,10 @@ impl Upstream {
         let limits = pool_limits(backend);
         for slot in self.links.borrow_mut().iter_mut() {
             let Some(linked) = slot else { continue };
-            let stays = backend.endpoints.iter().any(|e| {
-                e.address == linked.endpoint.address && e.identity == linked.endpoint.identity
-            });
+            let stays = backend
+                .endpoints
+                .iter()
+                .any(|e| e.address == linked.endpoint.address && e.identity == linked.endpoint.identity);
             if stays {
                 linked.links.set_limits(limits);
             } else {
@@ -209,11 +210,8 @@ impl Picked {
         if std::mem::replace(&mut self.settled, true) {
             return None;
         }
-        let outcome = if good {
-            Outcome::Success { latency: now.since(self.started) }
-        } else {
-            Outcome::Failure
-        };
+        let outcome =
+            if good { Outcome::Success { latency: now.since(self.started) } } else { Outcome::Failure };
         self.upstream.balancer.borrow_mut().finished(self.id, now, outcome)
     }
 }

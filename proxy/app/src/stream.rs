@@ -87,8 +87,7 @@ async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
     let idle = worker.plane.limits.idle;
     let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
     if let Some(mut record) = record {
-        record.down(relayed.down);
-        record.meter_up().add(relayed.up);
+        record.carried(relayed.up, relayed.down);
         close(record, relayed, worker);
     }
 }
@@ -108,8 +107,7 @@ pub(crate) async fn relay(
     record.relay(edge, upstream.peer_addr().ok(), worker.now());
     let idle = worker.plane.limits.idle;
     let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
-    record.meter_up().add(relayed.up);
-    record.meter_down().add(relayed.down);
+    record.carried(relayed.up, relayed.down);
     record.close(ending(relayed), worker.now());
 }
 

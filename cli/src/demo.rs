@@ -61,9 +61,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let block = Block::find()?;
     let temporary = args.folder.is_none();
-    let folder = args
-        .folder
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())));
+    let folder =
+        args.folder.unwrap_or_else(|| std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())));
     let cleared = Cleared { folder: folder.clone(), temporary };
     let manifests = block.write_manifests(&folder.join("manifests"))?;
     script::introduce(&manifests)?;

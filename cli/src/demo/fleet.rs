@@ -209,10 +209,8 @@ impl Fleet {
 
     /// A command of the multi-call program with its log in the demo's folder.
     fn command(&self, verb: &str, log: &str) -> anyhow::Result<Command> {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.path(&format!("{log}.log")))?;
+        let file =
+            std::fs::OpenOptions::new().append(true).create(true).open(self.path(&format!("{log}.log")))?;
         let mut command = Command::new(&self.program);
         command
             .arg(verb)

@@ -106,7 +106,8 @@ async fn steady(fleet: &Fleet) -> Step {
     let proven = all.iter().any(|e| e.direction == "inbound" && e.source_identity.as_deref() == Some(cart));
     Step {
         title: "steady traffic: shop → catalog, shop → cart → payments",
-        expected: "200 of 200 answered; every hop between sidecars mTLS; payments knows the cart by name".into(),
+        expected: "200 of 200 answered; every hop between sidecars mTLS; payments knows the cart by name"
+            .into(),
         seen: format!("{tally}; {secured} of {} hops mTLS; cart proven: {proven}", hops.len()),
         good: tally.good == 200 && secured == hops.len() && !hops.is_empty() && proven,
     }

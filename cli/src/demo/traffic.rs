@@ -63,7 +63,14 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {} answered; catalog {}; payments {}", self.good, self.sent, list(&self.catalog), list(&self.payments))
+        write!(
+            f,
+            "{} of {} answered; catalog {}; payments {}",
+            self.good,
+            self.sent,
+            list(&self.catalog),
+            list(&self.payments)
+        )
     }
 }
 

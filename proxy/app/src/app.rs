@@ -117,7 +117,8 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("binding --admin {}", settings.admin))?;
     let admin_address = admin.local_addr()?;
-    let desk = Arc::new(Desk { settings: settings.clone(), plane: plane.clone(), stage, certificate, stream });
+    let desk =
+        Arc::new(Desk { settings: settings.clone(), plane: plane.clone(), stage, certificate, stream });
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
@@ -126,7 +127,8 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let sidecar: Arc<dyn Sidecar> = desk.clone();
     let server = Admin::new(sidecar, telemetry.metrics.clone(), telemetry.clock.clone(), log);
     tokio::spawn(server.serve(admin, stop.clone()));
-    let exporting = tokio::spawn(export(settings.otlp.clone(), plane.clone(), origin.clone(), stop.clone(), finished));
+    let exporting =
+        tokio::spawn(export(settings.otlp.clone(), plane.clone(), origin.clone(), stop.clone(), finished));
     tokio::spawn(chores::follow(desk.clone(), origin));
     tokio::spawn(chores::tidy(plane.clone()));
     chores::until_ready(&desk).await;

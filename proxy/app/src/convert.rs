@@ -44,9 +44,7 @@ pub(crate) fn to_http2(parts: &mut Parts) -> Result<(), Reason> {
     }
     let authority = match (parts.uri.authority(), host) {
         (Some(authority), _) => authority.clone(),
-        (None, Some(host)) => {
-            Authority::try_from(host.as_bytes()).map_err(|_| Reason::MalformedHost)?
-        }
+        (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| Reason::MalformedHost)?,
         (None, None) => return Err(Reason::MalformedHost),
     };
     let mut uri = std::mem::take(&mut parts.uri).into_parts();

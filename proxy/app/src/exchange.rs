@@ -102,10 +102,7 @@ impl Exchange {
     /// Closes the record for an exchange that was answered or broke before its bodies flowed.
     pub(crate) fn close(&self, ended: Option<Reason>) {
         if let Some(mut record) = self.record.borrow_mut().take() {
-            record.down(self.down.get());
-            if self.up.get() > 0 {
-                record.meter_up().add(self.up.get());
-            }
+            record.carried(self.up.get(), self.down.get());
             record.close(ended.map_or(Ending::Complete, Ending::Failed), self.worker.now());
         }
     }

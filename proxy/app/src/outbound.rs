@@ -139,7 +139,10 @@ async fn walk(
     hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
     let asked = Asked::of(&parts);
     let routed = route(seat, exchange, &mut parts)?;
-    hygiene::scrub_request(&mut parts.headers, hygiene::Keep { upgrade: asked == Asked::Upgrade, own: false });
+    hygiene::scrub_request(
+        &mut parts.headers,
+        hygiene::Keep { upgrade: asked == Asked::Upgrade, own: false },
+    );
     let request = Request::from_parts(parts, body);
     let response = within_deadline(seat, exchange, &routed, request).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
@@ -230,11 +233,9 @@ async fn attempt(
     let Some(span) = each else { return trying.await };
     match tokio::time::timeout(span, Box::pin(trying)).await {
         Ok(answered) => answered,
-        Err(_) => Err(Miss {
-            reason: Reason::AttemptTimeout,
-            failure: Some(Failure::AttemptTimeout),
-            unsent: None,
-        }),
+        Err(_) => {
+            Err(Miss { reason: Reason::AttemptTimeout, failure: Some(Failure::AttemptTimeout), unsent: None })
+        }
     }
 }
 

@@ -1,14 +1,13 @@
 //! The ledger: one record for each request and each connection, from the first room to its end.
 //!
 //! A spine opens a record when a head has been read, the rooms write down what they learn, and the relay
-//! closes it when the answer's last byte has left (or [`body::Recorded`] does). Closing counts it on its
+//! closes it when the answer's last byte has left. Closing counts it on its
 //! edge, writes its line to the access log and hands its spans to the exporter.
 //!
 //! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
 //! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
 //! again; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
-pub mod body;
 pub mod clock;
 pub mod connection;
 pub mod entry;
@@ -17,7 +16,6 @@ pub mod request;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, Method, Uri, Version};
 use weft_proxy_core::{Moment, Reason};
@@ -194,17 +192,6 @@ impl Ledger {
     }
 }
 
-/// Counts bytes for a record that is elsewhere.
-#[derive(Clone, Debug)]
-pub struct Meter(Arc<AtomicU64>);
-
-impl Meter {
-    /// So many more.
-    pub fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
 impl Desk {
     fn unknown(&self, direction: Direction, protocol: Protocol) -> &Arc<Edge> {
         let [inbound, outbound] = &self.unknown;
@@ -223,9 +210,8 @@ impl Desk {
     fn close_request(&self, entry: Box<Entry>, now: Moment) {
         let status = entry.status.map_or(0, |status| status.as_u16());
         let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
-        let (up, down) = (entry.up.load(Ordering::Relaxed), entry.down.load(Ordering::Relaxed));
         let outcome = Outcome::new(status, entry.grpc, entry.reason);
-        edge.request(outcome, now.since(entry.started), up, down);
+        edge.request(outcome, now.since(entry.started), entry.up, entry.down);
         self.tell(entry, now);
     }
 

@@ -132,8 +132,7 @@ fn message(reason: Reason) -> &'static str {
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
-        value.starts_with(b"application/grpc")
-            && matches!(value.get(16), None | Some(b'+' | b';'))
+        value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';'))
     })
 }
 

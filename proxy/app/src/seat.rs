@@ -16,8 +16,8 @@ use weft_proxy_core::{Endpoint, Hop, Name, Peer, Reason};
 use weft_proxy_net::http::{Conn, Upgrade};
 use weft_proxy_net::sock::Io;
 
-use crate::exchange::{Exchange, ResponseBody};
 use crate::edges::{self, Way};
+use crate::exchange::{Exchange, ResponseBody};
 use crate::metrics::edge::{Direction, Edge, Kept, Protocol};
 use crate::record::{Head, Record};
 use crate::reply::{Own, is_grpc};

@@ -18,7 +18,12 @@ use crate::worker::Worker;
 use crate::{inbound, outbound};
 
 /// Serves HTTP until the connection ends, or relays it after an upgrade.
-pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating: impl FnOnce(Io, Rc<Conn>) -> Seating) {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    sock: Sock,
+    http2: bool,
+    seating: impl FnOnce(Io, Rc<Conn>) -> Seating,
+) {
     let conn = Conn::new(!http2);
     worker.live.add(&conn);
     let io = Io::new(sock);
@@ -39,7 +44,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating:
         }
         (Direction::Inbound, true) => {
             let seat = seat.clone();
-            let service = Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
+            let service =
+                Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
             Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
         }
         (Direction::Outbound, true) => {
@@ -81,8 +87,7 @@ async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
     let idle = worker.plane.limits.idle;
     let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
     if let Some(mut record) = record {
-        record.down(relayed.down);
-        record.meter_up().add(relayed.up);
+        record.carried(relayed.up, relayed.down);
         close(record, relayed, worker);
     }
 }
@@ -102,8 +107,7 @@ pub(crate) async fn relay(
     record.relay(edge, upstream.peer_addr().ok(), worker.now());
     let idle = worker.plane.limits.idle;
     let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
-    record.meter_up().add(relayed.up);
-    record.meter_down().add(relayed.down);
+    record.carried(relayed.up, relayed.down);
     record.close(ending(relayed), worker.now());
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: state is per worker; nothing here is locked or shared.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use weft_proxy_net::http::live::TICK;
 use weft_proxy_net::http::{Pool, PoolLimits};
 
 use crate::exchange::RequestBody;
-use crate::metrics::backend::BackendMeter;
+use crate::metrics::backend::{BackendMeter, Standing};
 
 /// Links to one endpoint.
 pub(crate) type Links = Rc<Pool<RequestBody>>;
@@ -36,6 +36,8 @@ pub(crate) struct Upstream {
     fallback: RefCell<Option<Rc<Upstream>>>,
     /// What is counted about it.
     pub(crate) meter: Arc<BackendMeter>,
+    /// How its endpoints stood when that was last told to the meter.
+    told: Cell<Standing>,
 }
 
 struct Linked {
@@ -74,6 +76,7 @@ impl Upstream {
             links: RefCell::new(Vec::new()),
             fallback: RefCell::new(None),
             meter,
+            told: Cell::default(),
         })
     }
 
@@ -103,9 +106,10 @@ impl Upstream {
         let limits = pool_limits(backend);
         for slot in self.links.borrow_mut().iter_mut() {
             let Some(linked) = slot else { continue };
-            let stays = backend.endpoints.iter().any(|e| {
-                e.address == linked.endpoint.address && e.identity == linked.endpoint.identity
-            });
+            let stays = backend
+                .endpoints
+                .iter()
+                .any(|e| e.address == linked.endpoint.address && e.identity == linked.endpoint.identity);
             if stays {
                 linked.links.set_limits(limits);
             } else {
@@ -114,6 +118,7 @@ impl Upstream {
             }
         }
         *self.backend.borrow_mut() = backend.clone();
+        self.tell();
     }
 
     /// Chooses an endpoint for one attempt.
@@ -174,10 +179,18 @@ impl Upstream {
                 "restored"
             }
         };
-        let (all, ejected) = self.balancer.borrow().counts();
-        self.meter.circuit(all > 0 && ejected == all);
-        tracing::info!(backend = self.name.as_str(), %endpoint, ejected, of = all, "endpoint: {what}");
+        let Standing { ready, ejected } = self.tell();
+        tracing::info!(backend = self.name.as_str(), %endpoint, ready, ejected, "endpoint: {what}");
         Some(what)
+    }
+
+    /// Tells the meter how the endpoints stand; an edit changes that as an answer does.
+    fn tell(&self) -> Standing {
+        let (ready, ejected) = self.balancer.borrow().counts();
+        let count = |endpoints| u32::try_from(endpoints).unwrap_or(u32::MAX);
+        let now = Standing { ready: count(ready), ejected: count(ejected) };
+        self.meter.stands(self.told.replace(now), now);
+        now
     }
 
     /// Takes one retry from the budget, if there is one.
@@ -190,6 +203,12 @@ impl Upstream {
         for linked in self.links.borrow().iter().flatten() {
             linked.links.tick();
         }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.meter.stands(self.told.get(), Standing::default());
     }
 }
 
@@ -209,11 +228,8 @@ impl Picked {
         if std::mem::replace(&mut self.settled, true) {
             return None;
         }
-        let outcome = if good {
-            Outcome::Success { latency: now.since(self.started) }
-        } else {
-            Outcome::Failure
-        };
+        let outcome =
+            if good { Outcome::Success { latency: now.since(self.started) } } else { Outcome::Failure };
         self.upstream.balancer.borrow_mut().finished(self.id, now, outcome)
     }
 }
@@ -239,4 +255,56 @@ fn pool_limits(backend: &Backend) -> PoolLimits {
 /// A span in ticks of the thread, at least one.
 pub(crate) fn ticks(span: Duration) -> u32 {
     u32::try_from(span.as_millis() / TICK.as_millis().max(1)).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_proxy_core::spec;
+
+    const NOW: Moment = Moment(1_000_000_000);
+
+    fn backend(endpoints: u8) -> Arc<Backend> {
+        let endpoint = |last| spec::Endpoint {
+            address: SocketAddr::from(([10, 0, 0, last], 8080)),
+            workload: None,
+            identity: None,
+            zone: Arc::from(""),
+            weight: 0,
+        };
+        let outlier = spec::Outlier { consecutive_failures: 1, ..spec::Outlier::default() };
+        let written = spec::Backend {
+            service: Name::from("shop/payments"),
+            port: 80,
+            protocol: spec::Protocol::Http1,
+            endpoints: (1..=endpoints).map(endpoint).collect(),
+            policy: spec::TrafficPolicy {
+                outlier: Some(outlier),
+                fallback: Some(Name::from("shop/later:80")),
+                ..spec::TrafficPolicy::default()
+            },
+        };
+        Arc::new(Backend::compile(&written).unwrap())
+    }
+
+    #[test]
+    fn gauges_follow_what_answers_and_edits_do_to_the_endpoints() {
+        let meter = Arc::new(BackendMeter::default());
+        let upstream = Upstream::new(Name::from("shop/payments:80"), backend(2), meter.clone(), NOW);
+        let mut chance = Chance::new(1);
+        let mut fail_one = || {
+            let mut picked = upstream.pick(NOW, &mut chance, None).unwrap();
+            let event = picked.settle(NOW, false);
+            assert_eq!(upstream.note(event, picked.endpoint.address), Some("ejection"));
+            (meter.out(), meter.is_open())
+        };
+        assert_eq!(fail_one(), (1, false), "one of two: the circuit stays closed");
+        assert_eq!(fail_one(), (2, true), "all: it opens");
+        upstream.update(&backend(1), NOW);
+        assert_eq!((meter.out(), meter.is_open()), (1, true), "an ejected endpoint left");
+        upstream.update(&backend(3), NOW);
+        assert_eq!((meter.out(), meter.is_open()), (1, false), "fresh endpoints came");
+        drop(upstream);
+        assert_eq!((meter.out(), meter.is_open()), (0, false), "the backend is used no more");
+    }
 }

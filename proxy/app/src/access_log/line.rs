@@ -31,7 +31,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Version;
@@ -109,8 +108,8 @@ fn numbers(line: &mut Line<'_>, entry: &Entry, ended: Moment) {
     if entry.attempts > 0 {
         line.number("attempts", u64::from(entry.attempts));
     }
-    line.number("bytes.up", entry.up.load(Ordering::Relaxed));
-    line.number("bytes.down", entry.down.load(Ordering::Relaxed));
+    line.number("bytes.up", entry.up);
+    line.number("bytes.down", entry.down);
     line.millis("duration_ms", ended.since(entry.started));
     if let Some(first_byte) = entry.first_byte {
         line.millis("first_byte_ms", first_byte.since(entry.started));

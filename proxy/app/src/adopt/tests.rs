@@ -1,3 +1,5 @@
+//! Adoption: what the wire may say, what is refused by name, and what stays when it is.
+
 use proptest::prelude::*;
 use prost::Message;
 use weft_proxy_core::{Peer, Target};

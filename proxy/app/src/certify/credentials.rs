@@ -118,7 +118,6 @@ impl Credentials {
     }
 }
 
-
 /// Seconds since 1970.
 pub(crate) fn unix(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()

@@ -1,3 +1,5 @@
+//! Looking up on demand: what is asked for once, kept, given up and let go.
+
 use tokio::time::Instant;
 use weft_proxy_core::{Snapshot, Target};
 

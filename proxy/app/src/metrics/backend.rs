@@ -8,6 +8,23 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use weft_proxy_core::Name;
 
+/// How one worker's endpoints of a backend stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Endpoints that take their share.
+    pub ready: u32,
+    /// Endpoints that are ejected.
+    pub ejected: u32,
+}
+
+impl Standing {
+    /// Whether the circuit is open: there are endpoints, and all are ejected.
+    #[must_use]
+    pub fn open(self) -> bool {
+        self.ready == 0 && self.ejected > 0
+    }
+}
+
 /// What is counted of one backend (a service port).
 #[derive(Debug, Default)]
 pub struct BackendMeter {
@@ -25,23 +42,17 @@ impl BackendMeter {
     /// An endpoint was ejected.
     pub fn ejected(&self) {
         self.ejected.fetch_add(1, Ordering::Relaxed);
-        self.out.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An ejected endpoint is back.
     pub fn restored(&self) {
         self.restored.fetch_add(1, Ordering::Relaxed);
-        self.out.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// An ejected endpoint left the backend without being restored.
-    pub fn forgotten(&self) {
-        self.out.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A worker's circuit to this backend opened (all endpoints ejected) or closed; told on change only.
-    pub fn circuit(&self, open: bool) {
-        self.open.fetch_add(if open { 1 } else { -1 }, Ordering::Relaxed);
+    /// One worker's endpoints stood at `before` when it last told, and stand at `now`.
+    pub fn stands(&self, before: Standing, now: Standing) {
+        self.out.fetch_add(i64::from(now.ejected) - i64::from(before.ejected), Ordering::Relaxed);
+        self.open.fetch_add(i64::from(now.open()) - i64::from(before.open()), Ordering::Relaxed);
     }
 
     /// A request was refused because too many wait or too many connections are open.

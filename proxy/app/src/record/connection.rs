@@ -7,11 +7,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use weft_proxy_core::{Moment, Name, Reason};
 
-use super::{Desk, Ending, Ledger, Meter, blank, spare};
+use super::{Desk, Ending, Ledger, blank, spare};
 use crate::metrics::edge::{Direction, Edge, Protocol};
 use crate::record::entry::Entry;
 
@@ -82,16 +81,12 @@ impl ConnectionRecord {
         self.write(|entry| entry.reason = entry.reason.or(Some(reason)));
     }
 
-    /// Counts bytes from downstream to upstream.
-    #[must_use]
-    pub fn meter_up(&self) -> Meter {
-        Meter(self.entry.as_ref().map_or_else(Arc::default, |entry| Arc::clone(&entry.up)))
-    }
-
-    /// Counts bytes from upstream to downstream.
-    #[must_use]
-    pub fn meter_down(&self) -> Meter {
-        Meter(self.entry.as_ref().map_or_else(Arc::default, |entry| Arc::clone(&entry.down)))
+    /// So many more bytes went up to the upstream, and down from it.
+    pub fn carried(&mut self, up: u64, down: u64) {
+        self.write(|entry| {
+            entry.up = entry.up.saturating_add(up);
+            entry.down = entry.down.saturating_add(down);
+        });
     }
 
     /// The connection carries HTTP: its requests have records of their own, and this one is put away
@@ -119,7 +114,7 @@ impl ConnectionRecord {
             entry.reason = entry.reason.or(Some(reason));
         }
         if let Some(edge) = &entry.edge {
-            edge.closed(entry.up.load(Ordering::Relaxed), entry.down.load(Ordering::Relaxed));
+            edge.closed(entry.up, entry.down);
         }
         self.desk.tell(entry, now);
     }

@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use http::{Method, StatusCode, Version};
 use weft_proxy_core::{Moment, Name, Reason};
@@ -61,9 +60,9 @@ pub struct Entry {
     /// Attempts made.
     pub attempts: u16,
     /// Bytes of body from downstream to upstream.
-    pub up: Arc<AtomicU64>,
+    pub up: u64,
     /// Bytes of body from upstream to downstream.
-    pub down: Arc<AtomicU64>,
+    pub down: u64,
     /// Its span, when it is kept.
     pub trace: Option<TraceContext>,
     /// Its attempts, when it is kept.
@@ -98,8 +97,8 @@ impl Entry {
             backend: None,
             endpoint: None,
             attempts: 0,
-            up: Arc::default(),
-            down: Arc::default(),
+            up: 0,
+            down: 0,
             trace: None,
             tries: Vec::new(),
             events: Vec::new(),
@@ -118,16 +117,7 @@ impl Entry {
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
         self.tries.clear();
         self.events.clear();
-        zero(&mut self.up);
-        zero(&mut self.down);
-    }
-}
-
-/// Sets the counter to zero, or takes a new one while somebody still counts on the old.
-fn zero(counter: &mut Arc<AtomicU64>) {
-    match Arc::get_mut(counter) {
-        Some(count) => *count.get_mut() = 0,
-        None => *counter = Arc::default(),
+        (self.up, self.down) = (0, 0);
     }
 }
 

@@ -6,12 +6,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::{HeaderMap, StatusCode};
 use weft_proxy_core::{Moment, Name, Reason};
 
-use super::{Desk, Ending, Meter};
+use super::{Desk, Ending};
 use crate::metrics::edge::{Edge, Protocol};
 use crate::record::entry::Entry;
 use crate::trace::context::TraceContext;
@@ -120,17 +119,12 @@ impl Record {
         });
     }
 
-    /// Counts bytes of the body downstream.
-    pub fn down(&mut self, bytes: u64) {
+    /// So many more bytes of body went up to the upstream, and down from it.
+    pub fn carried(&mut self, up: u64, down: u64) {
         self.write(|entry| {
-            entry.down.fetch_add(bytes, Ordering::Relaxed);
+            entry.up = entry.up.saturating_add(up);
+            entry.down = entry.down.saturating_add(down);
         });
-    }
-
-    /// Counts the bytes of the body upstream, wherever that body goes.
-    #[must_use]
-    pub fn meter_up(&self) -> Meter {
-        Meter(self.entry.as_ref().map_or_else(Arc::default, |entry| Arc::clone(&entry.up)))
     }
 
     /// The span of this request, which the application's calls are children of; `None` when it is not kept.

@@ -1,14 +1,11 @@
 //! The ledger: closed exactly once, whatever happens, and counted where it belongs.
 
-use super::body::{Metered, Recorded};
 use super::connection::ConnectionRecord;
 use super::*;
 use crate::access_log::{Mode, Writer};
 use crate::metrics::edge::{Party, Security};
 use crate::metrics::render::Page;
-use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::mpsc;
 use weft_proxy_core::Name;
 
@@ -108,9 +105,8 @@ fn a_closed_record_is_counted_logged_and_not_closed_again() {
     let mut record = bench.open(Protocol::Http, &HeaderMap::new());
     record.plan(&Name::from("rule-1"), &Name::from("shop/catalog:80"));
     assert_eq!(record.attempt(&edge, "10.0.0.1:80".parse().unwrap(), Moment(2_000)), None);
-    record.meter_up().add(7);
     record.answered(StatusCode::OK, &HeaderMap::new(), Moment(1_501_000));
-    record.down(11);
+    record.carried(7, 11);
     record.close(Ending::Complete, Moment(3_001_000));
     assert_eq!(counted(&bench.page()), [("200".into(), String::new(), 1)]);
     let lines = bench.lines();
@@ -158,10 +154,9 @@ fn used_again_an_entry_remembers_nothing() {
     let mut first = bench.open(Protocol::Http, &HeaderMap::new());
     first.attempt(&edge, "10.0.0.1:80".parse().unwrap(), Moment(2_000));
     first.policy(&Name::from("shop/only-cart"));
-    let late = first.meter_up();
+    first.carried(999, 999);
     first.close(Ending::Failed(Reason::UpstreamReset), Moment(3_000));
     let second = bench.open(Protocol::Grpc, &HeaderMap::new());
-    late.add(999);
     second.close(Ending::Complete, Moment(4_000));
     let line = bench.lines().remove(1);
     for absent in ["reason", "policy", "attempts", "dst.endpoint", "route", "http.status"] {
@@ -215,67 +210,18 @@ fn a_full_queue_costs_spans_and_not_requests() {
     assert_eq!(counted(&bench.page())[0].2, 3_000);
 }
 
-#[tokio::test]
-async fn a_body_closes_its_record_at_its_end_with_the_grpc_status_of_its_trailers() {
+#[test]
+fn the_grpc_status_of_the_trailers_is_the_answers() {
     let mut bench = bench(false);
     let mut record = bench.open(Protocol::Grpc, &HeaderMap::new());
     record.answered(StatusCode::OK, &HeaderMap::new(), Moment(2_000));
-    let frames = [
-        http_body::Frame::data(Bytes::from_static(b"hello")),
-        http_body::Frame::trailers(HeaderMap::from_iter([(
-            http::HeaderName::from_static("grpc-status"),
-            http::HeaderValue::from_static("14"),
-        )])),
-    ];
-    let body = StreamBody::new(tokio_stream::iter(frames.map(Ok::<_, std::io::Error>)));
-    let collected = Recorded::new(body, Some(record), |_| Reason::UpstreamReset).collect().await.unwrap();
-    assert_eq!(collected.trailers().unwrap()["grpc-status"], "14");
-    let line = bench.lines().remove(0);
-    assert_eq!((&line["grpc.status"], &line["bytes.down"]), (&14.into(), &5.into()));
+    record.trailers(&HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        http::HeaderValue::from_static("14"),
+    )]));
+    record.close(Ending::Complete, Moment(3_000));
+    assert_eq!(bench.lines()[0]["grpc.status"], 14);
     assert!(bench.page().contains("grpc_response_status=\"14\""));
-}
-
-#[tokio::test]
-async fn a_body_that_breaks_or_is_let_go_says_so() {
-    let bench = bench(false);
-    let broken = tokio_stream::iter([Err::<http_body::Frame<Bytes>, _>(std::io::Error::other("reset"))]);
-    let record = bench.open(Protocol::Http, &HeaderMap::new());
-    let body = Recorded::new(StreamBody::new(broken), Some(record), |_| Reason::UpstreamReset);
-    assert!(body.collect().await.is_err());
-    let record = bench.open(Protocol::Http, &HeaderMap::new());
-    drop(Recorded::new(Full::new(Bytes::from_static(b"x")), Some(record), |never| match *never {}));
-    let reasons: Vec<_> =
-        counted(&bench.page()).into_iter().map(|(_, reason, count)| (reason, count)).collect();
-    assert!(reasons.contains(&("upstream_reset".into(), 1)), "{reasons:?}");
-    assert!(reasons.contains(&("cancelled".into(), 1)), "{reasons:?}");
-}
-
-#[tokio::test]
-async fn a_body_of_known_length_closes_with_its_last_frame() {
-    let bench = bench(false);
-    let mut record = bench.open(Protocol::Http, &HeaderMap::new());
-    record.answered(StatusCode::OK, &HeaderMap::new(), Moment(2_000));
-    let mut body =
-        Recorded::new(Full::new(Bytes::from_static(b"abc")), Some(record), |never| match *never {});
-    assert!(body.frame().await.is_some());
-    drop(body);
-    let mut empty = bench.open(Protocol::Http, &HeaderMap::new());
-    empty.answered(StatusCode::OK, &HeaderMap::new(), Moment(2_000));
-    drop(Recorded::new(Full::new(Bytes::new()), Some(empty), |never| match *never {}));
-    assert_eq!(counted(&bench.page()), [("200".into(), String::new(), 2)]);
-}
-
-#[tokio::test]
-async fn the_request_body_is_counted_while_it_passes() {
-    let bench = bench(false);
-    let record = bench.open(Protocol::Http, &HeaderMap::new());
-    let body = Metered::new(Full::new(Bytes::from_static(b"12345")), record.meter_up());
-    assert_eq!(body.collect().await.unwrap().to_bytes().len(), 5);
-    let edge = bench.edge(Protocol::Http);
-    let mut record = record;
-    record.edge(&edge);
-    record.close(Ending::Complete, Moment(2_000));
-    assert!(bench.page().lines().any(|l| l.starts_with("weft_request_bytes_total{") && l.ends_with(" 5")));
 }
 
 #[test]
@@ -284,8 +230,7 @@ fn a_relayed_connection_opens_and_closes_once() {
     let edge = bench.edge(Protocol::Tcp);
     let mut relayed = bench.ledger.connection(Direction::Outbound, None, Moment(0));
     relayed.relay(&edge, Some("10.0.0.1:5432".parse().unwrap()), Moment(10));
-    relayed.meter_up().add(3);
-    relayed.meter_down().add(4);
+    relayed.carried(3, 4);
     let mut cut = bench.ledger.connection(Direction::Outbound, None, Moment(0));
     cut.relay(&edge, None, Moment(10));
     drop(cut);

@@ -46,7 +46,9 @@ pub(crate) enum Link {
 pub(crate) async fn http1(worker: &Worker, links: &Links, target: Target<'_>) -> Result<Link, Reason> {
     let dial = async || {
         let io = dial(worker, target, Hop::Http1).await?;
-        Http1Link::start(Io::new(io), worker.plane.limits.serve.head).await.map_err(|_| Reason::UpstreamProtocol)
+        Http1Link::start(Io::new(io), worker.plane.limits.serve.head)
+            .await
+            .map_err(|_| Reason::UpstreamProtocol)
     };
     if let Some(lease) = links.take_idle() {
         return Ok(Link::Http1(lease));
@@ -61,7 +63,9 @@ pub(crate) async fn http2(worker: &Worker, links: &Links, target: Target<'_>) ->
     }
     let dial = async || {
         let io = dial(worker, target, Hop::Http2).await?;
-        Http2Link::start(Io::new(io), worker.plane.limits.serve.http2).await.map_err(|_| Reason::UpstreamProtocol)
+        Http2Link::start(Io::new(io), worker.plane.limits.serve.http2)
+            .await
+            .map_err(|_| Reason::UpstreamProtocol)
     };
     let (link, entered, reused) = Box::pin(links.share(dial)).await.map_err(busy)?;
     Ok(Link::Http2 { link, entered, reused })
@@ -82,7 +86,9 @@ fn busy(busy: Busy<Reason>) -> Reason {
 
 async fn dial(worker: &Worker, target: Target<'_>, hop: Hop) -> Result<Sock, Reason> {
     let dialing = async {
-        let tcp = listen::connect(target.address, target.timeout, worker.plane.limits.mark).await.map_err(|error| connect_reason(&error))?;
+        let tcp = listen::connect(target.address, target.timeout, worker.plane.limits.mark)
+            .await
+            .map_err(|error| connect_reason(&error))?;
         match target.identity {
             None => Ok(Sock::tcp(tcp)),
             Some(identity) => secure(worker, tcp, target.address, identity, hop).await,

@@ -44,7 +44,12 @@ pub(crate) async fn first_bytes(sock: &mut Sock, wait: Duration) -> bool {
 }
 
 /// Finds out what a connection speaks.
-pub(crate) async fn find(worker: &Worker, direction: Direction, declared: Protocol, sock: &mut Sock) -> Spoken {
+pub(crate) async fn find(
+    worker: &Worker,
+    direction: Direction,
+    declared: Protocol,
+    sock: &mut Sock,
+) -> Spoken {
     match declared {
         Protocol::Opaque => return Spoken::Bytes,
         Protocol::Tls => return Spoken::Tls,

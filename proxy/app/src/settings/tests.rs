@@ -1,3 +1,5 @@
+//! Settings from the command line and the environment, and what they refuse.
+
 use clap::Parser;
 
 use super::*;

@@ -38,13 +38,6 @@ pub struct StreamStatus {
     pub problem: Option<String>,
 }
 
-impl StreamStatus {
-    /// Seconds for which the configuration may be out of date; 0 while connected.
-    pub fn stale_for(&self, now: SystemTime) -> u64 {
-        if self.connected { 0 } else { unix(now).saturating_sub(self.since.max(self.last_epoch)) }
-    }
-}
-
 /// The status, written.
 #[derive(Debug, Default)]
 pub(super) struct Progress(watch::Sender<StreamStatus>);

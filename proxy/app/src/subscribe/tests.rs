@@ -1,3 +1,5 @@
+//! The stream from the sidecar's side, against a control plane of the test's own.
+
 use std::sync::atomic::Ordering;
 
 use prost::Message as _;

@@ -206,10 +206,8 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     if entry.attempts > 0 {
         attributes.number("weft.attempts", i64::from(entry.attempts));
     }
-    let count = |bytes: &std::sync::atomic::AtomicU64| {
-        i64::try_from(bytes.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or(i64::MAX)
-    };
-    let (up, down) = (count(&entry.up), count(&entry.down));
+    let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let (up, down) = (count(entry.up), count(entry.down));
     if entry.connection {
         attributes.number("weft.bytes.up", up);
         attributes.number("weft.bytes.down", down);

@@ -1,3 +1,5 @@
+//! Verdicts: deny before allow, and nothing passes that no policy allows.
+
 use super::*;
 use crate::head::Head;
 use crate::inbound::Inbound;

@@ -1,3 +1,5 @@
+//! Picks: by weight, by load, away from what is ejected, and never out of thin air.
+
 use super::*;
 use crate::spec;
 use proptest::prelude::*;

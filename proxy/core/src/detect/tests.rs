@@ -1,3 +1,5 @@
+//! First bytes and what they are taken for, whole, in pieces and at random.
+
 use super::*;
 use crate::alpn::{self, Hop};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Heads that are refused, and fields that do not cross a hop.
+
 use super::*;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Requests and the backends that routes choose for them, by the standard's precedence.
+
 use super::*;
 use crate::chance::Chance;
 use crate::spec::{Filter, GrpcMatch, KeyMatch, Match, PathMatch, PathRewrite, RouteKind, ValueMatch};

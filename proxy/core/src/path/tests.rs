@@ -1,3 +1,5 @@
+//! Paths: one canonical form, or refused.
+
 use super::*;
 use proptest::prelude::*;
 

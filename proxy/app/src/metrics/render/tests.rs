@@ -1,7 +1,7 @@
 //! A scrape as a whole.
 
 use super::*;
-use crate::metrics::backend::{PolicyVerdict, RuleLabels};
+use crate::metrics::backend::{PolicyVerdict, RuleLabels, Standing};
 use crate::metrics::labels::{Direction, Security};
 use crate::metrics::plain::Handshake;
 use std::time::Duration;
@@ -112,7 +112,7 @@ fn resilience_policy_and_state_show() {
     let metrics = Arc::new(Metrics::default());
     let backend = metrics.backend(&Name::from("shop/catalog:80"));
     backend.ejected();
-    backend.circuit(true);
+    backend.stands(Standing { ready: 1, ejected: 0 }, Standing { ready: 0, ejected: 1 });
     let deny = RuleLabels {
         policy: Name::from("shop/only-cart"),
         rule: Name::from("1"),

@@ -154,8 +154,7 @@ async fn an_http_1_0_client_gets_a_body_that_ends_with_the_connection() {
 
 #[tokio::test]
 async fn trailers_cross_in_both_directions() {
-    const ANSWER: &str =
-        "HTTP/1.1 200 OK\r\nTrailer: X-Down\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Down: 2\r\n\r\n";
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nTrailer: X-Down\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Down: 2\r\n\r\n";
     let app = App::raw(async |mut wire: Wire| {
         wire.until("2\r\nhi\r\n0\r\n").await;
         assert_eq!(wire.until("\r\n\r\n").await.to_lowercase(), "x-up: 1\r\n\r\n");

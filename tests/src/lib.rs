@@ -4,4 +4,5 @@
 
 pub mod mesh;
 pub mod netns;
+pub mod sim;
 pub mod tidy;

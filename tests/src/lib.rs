@@ -2,5 +2,6 @@
 //!
 //! Invariant: nothing here is shipped; the crate may see every other one and none may see it.
 
+pub mod mesh;
 pub mod netns;
 pub mod tidy;

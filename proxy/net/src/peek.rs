@@ -88,17 +88,32 @@ pub enum Side {
 /// Waits until either side has bytes (or has ended): how a protocol shows whose server speaks first.
 /// When both have, the first one counts.
 ///
+/// A session ticket is no word of the application's: what TLS says for itself is read past.
+///
 /// # Cancel safety
-/// Nothing is read.
+/// What was looked at is still unread.
 pub async fn first_speaker(first: &mut Sock, second: &mut Sock) -> Side {
     poll_fn(|cx| {
-        if first.poll_readable(cx).is_ready() {
+        if poll_spoken(cx, first).is_ready() {
             return Poll::Ready(Side::First);
         }
-        second.poll_readable(cx).map(|()| Side::Second)
+        poll_spoken(cx, second).map(|()| Side::Second)
     })
     .await
 }
+
+/// Ready when there is a byte of the application's, an end or an error.
+fn poll_spoken(cx: &mut Context<'_>, sock: &mut Sock) -> Poll<()> {
+    if !sock.unread_bytes().is_empty() {
+        return Poll::Ready(());
+    }
+    // How it ended is told to whoever reads next.
+    poll_more(cx, sock, FIRST_WORDS).map(|_| ())
+}
+
+/// Bytes read of a side that speaks first. Source: a greeting is a line or a packet of some hundred bytes;
+/// the rest stays where it is.
+const FIRST_WORDS: usize = 512;
 
 #[cfg(test)]
 mod tests;

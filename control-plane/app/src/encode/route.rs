@@ -62,7 +62,8 @@ fn one_match(it: &config::Match) -> v1::Match {
         regex: it.regex,
     };
     v1::Match {
-        path: Some(path),
+        // A condition on service and method is one on the path already.
+        path: it.grpc.is_none().then_some(path),
         method: it.method.clone(),
         headers: it.headers.iter().map(key_match).collect(),
         query: it.query.iter().map(key_match).collect(),

@@ -38,7 +38,6 @@ impl<B> From<hyper::client::conn::TrySendError<Request<B>>> for Failed<B> {
 #[derive(Debug, Default)]
 struct Shared {
     ended: Cell<bool>,
-    upgrading: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -132,7 +131,6 @@ where
 
     /// Turns the link, whose last answer agreed to an upgrade, into its plain stream.
     pub fn upgrade(self) -> Upgrade {
-        self.shared.upgrading.set(true);
         Upgrade { shared: self.shared, io: self.io }
     }
 }
@@ -162,8 +160,8 @@ impl Upgrade {
     }
 }
 
-/// The task of an HTTP/1.1 connection: polls hyper, sends what that gathered, and at an upgrade gives
-/// the bytes hyper had read too far back to the stream.
+/// The task of an HTTP/1.1 connection: polls hyper, sends what that gathered, and at the end gives the
+/// bytes hyper had read too far back to the stream.
 struct Http1Task<B>
 where
     B: HttpBody + 'static,
@@ -185,13 +183,11 @@ where
         let ended = Pin::new(conn).poll(cx);
         self.io.poll_sent(cx);
         let _ = ready!(ended);
-        if self.shared.upgrading.get() {
-            if let Some(conn) = self.conn.take() {
-                let parts = conn.into_parts();
-                self.io.0.borrow_mut().unread(&parts.read_buf);
-            }
-        } else {
-            self.conn = None;
+        // Not only at an agreed upgrade: hyper may end in the very poll that delivers the answer, before
+        // anybody has seen it, and an upstream may speak in the packet that agrees.
+        if let Some(conn) = self.conn.take() {
+            let parts = conn.into_parts();
+            self.io.0.borrow_mut().unread(&parts.read_buf);
         }
         self.shared.end();
         Poll::Ready(())

@@ -4,7 +4,7 @@
 
 mod echo {
     //! The service of `proto/echo.proto`, generated.
-    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
     tonic::include_proto!("weft.test");
 }
 #[path = "walk/grpc.rs"]

@@ -41,7 +41,7 @@ use crate::watch::Watch;
 
 /// How long the end may take. Source: Kubernetes gives 30 s; the streams need one message each.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Pings on an idle connection, and the time for their answer. Source: the design's 10 s.
+/// Pings on an idle connection, and the time for their answer. Source: the sidecar pings as often.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Connections beyond those of streams, for first certificates and renewals. Source: Weft's own.
 const SPARE_CONNECTIONS: usize = 1_024;

@@ -25,7 +25,7 @@ const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Shortest token that is accepted in a file. Source: 16 characters of hexadecimal are 64 bits,
 /// and `Identity.Sign` is limited in rate.
 const TOKEN_MIN: usize = 16;
-/// Uses of an entry that says neither `uses` nor `expires`. Source: the design, single use or expiring.
+/// Uses of an entry that says neither `uses` nor `expires`. Source: Weft's own; what was used once is worth nothing to a thief.
 const DEFAULT_USES: u64 = 1;
 /// Uses so far, by token hash, inside the state directory. Source: Weft's own.
 const USES: &str = "join-token-uses.json";

@@ -262,7 +262,10 @@ async fn connect_and_relay(
     };
     match link {
         Ok(link) => relay::relay(exchange, link, request, &seat.conn, &seat.io).await,
-        Err(reason) => Err(Miss::unsent(reason, request)),
+        Err(reason) => {
+            picked.upstream().unlinked(reason);
+            Err(Miss::unsent(reason, request))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use weft_proxy_core::balance::{Balancer, EndpointId, Pick};
 use weft_proxy_core::budget::RetryBudget;
 use weft_proxy_core::eject::{Event, Outcome};
-use weft_proxy_core::{Backend, Chance, Endpoint, Moment, Name};
+use weft_proxy_core::{Backend, Chance, Endpoint, Moment, Name, Reason};
 use weft_proxy_net::http::live::TICK;
 use weft_proxy_net::http::{Pool, PoolLimits};
 
@@ -195,7 +195,18 @@ impl Upstream {
 
     /// Takes one retry from the budget, if there is one.
     pub(crate) fn may_spend_retry(&self, now: Moment) -> bool {
-        self.budget.borrow_mut().withdraw(now)
+        let paid = self.budget.borrow_mut().withdraw(now);
+        if !paid {
+            self.meter.budget_spent();
+        }
+        paid
+    }
+
+    /// No link to an endpoint could be had; counts it where a limit of the backend was the reason.
+    pub(crate) fn unlinked(&self, reason: Reason) {
+        if matches!(reason, Reason::PendingOverflow | Reason::ConnectionOverflow) {
+            self.meter.overflowed();
+        }
     }
 
     /// The thread's tick: closes links that nobody uses.

@@ -6,7 +6,6 @@
 //! Invariant: this crate knows no policy; it moves bytes and says what it saw.
 
 pub mod buffers;
-pub mod drain;
 pub mod drive;
 pub mod exec;
 pub mod http;

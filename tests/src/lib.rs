@@ -3,4 +3,5 @@
 //! Invariant: nothing here is shipped; the crate may see every other one and none may see it.
 
 pub mod netns;
+pub mod raw;
 pub mod tidy;

@@ -5,17 +5,22 @@
 //!
 //! Invariant: path and query reach the next hop byte for byte.
 
+use std::net::SocketAddr;
+
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version};
 use weft_proxy_core::Reason;
 
-/// Makes the request fit HTTP/1.1.
+/// Makes the request fit HTTP/1.1. A request of HTTP/1.0 may come without Host: then `destination` is it.
 ///
 /// # Errors
 /// [`Reason::MalformedHost`] when there is no authority to put into Host.
-pub(crate) fn to_http1(parts: &mut Parts) -> Result<(), Reason> {
+pub(crate) fn to_http1(
+    parts: &mut Parts,
+    destination: impl FnOnce() -> Option<SocketAddr>,
+) -> Result<(), Reason> {
     let from_http2 = parts.version == Version::HTTP_2;
     parts.version = Version::HTTP_11;
     if parts.method == Method::CONNECT {
@@ -25,6 +30,10 @@ pub(crate) fn to_http1(parts: &mut Parts) -> Result<(), Reason> {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::MalformedHost)?;
         parts.headers.insert(HOST, host);
         parts.uri = origin_form(&parts.uri);
+    } else if !parts.headers.contains_key(HOST) {
+        let address = destination().ok_or(Reason::MalformedHost)?.to_string();
+        let host = HeaderValue::from_str(&address).map_err(|_| Reason::MalformedHost)?;
+        parts.headers.insert(HOST, host);
     }
     if from_http2 {
         join_cookies(&mut parts.headers);
@@ -44,9 +53,7 @@ pub(crate) fn to_http2(parts: &mut Parts) -> Result<(), Reason> {
     }
     let authority = match (parts.uri.authority(), host) {
         (Some(authority), _) => authority.clone(),
-        (None, Some(host)) => {
-            Authority::try_from(host.as_bytes()).map_err(|_| Reason::MalformedHost)?
-        }
+        (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| Reason::MalformedHost)?,
         (None, None) => return Err(Reason::MalformedHost),
     };
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
@@ -92,7 +99,7 @@ mod tests {
         let mut parts = parts("http://shop:80/a%2Fb?q=1", Version::HTTP_2, None);
         parts.headers.append(COOKIE, HeaderValue::from_static("a=1"));
         parts.headers.append(COOKIE, HeaderValue::from_static("b=2"));
-        to_http1(&mut parts).unwrap();
+        to_http1(&mut parts, || None).unwrap();
         assert_eq!(parts.uri.to_string(), "/a%2Fb?q=1");
         assert_eq!(parts.headers[HOST], "shop:80");
         assert_eq!(parts.headers[COOKIE], "a=1; b=2");
@@ -104,6 +111,13 @@ mod tests {
         to_http2(&mut parts).unwrap();
         assert_eq!(parts.uri.to_string(), "http://shop/x?y");
         assert!(parts.headers.get(HOST).is_none());
+    }
+
+    #[test]
+    fn a_request_without_host_gets_the_destinations() {
+        let mut parts = parts("/x", Version::HTTP_10, None);
+        to_http1(&mut parts, || "10.0.0.1:80".parse().ok()).unwrap();
+        assert_eq!(parts.headers[HOST], "10.0.0.1:80");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Own {
     /// The answer for a caller that speaks `version`, and gRPC or not.
     pub(crate) fn respond(self, version: Version, grpc: bool) -> Response<ResponseBody> {
         let mut response = if grpc { self.grpc() } else { self.http() };
-        *response.version_mut() = version;
+        *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
         if self.close && version <= Version::HTTP_11 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -132,8 +132,7 @@ fn message(reason: Reason) -> &'static str {
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
-        value.starts_with(b"application/grpc")
-            && matches!(value.get(16), None | Some(b'+' | b';'))
+        value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';'))
     })
 }
 

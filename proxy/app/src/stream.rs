@@ -18,7 +18,12 @@ use crate::worker::Worker;
 use crate::{inbound, outbound};
 
 /// Serves HTTP until the connection ends, or relays it after an upgrade.
-pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating: impl FnOnce(Io, Rc<Conn>) -> Seating) {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    sock: Sock,
+    http2: bool,
+    seating: impl FnOnce(Io, Rc<Conn>) -> Seating,
+) {
     let conn = Conn::new(!http2);
     worker.live.add(&conn);
     let io = Io::new(sock);
@@ -39,7 +44,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating:
         }
         (Direction::Inbound, true) => {
             let seat = seat.clone();
-            let service = Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
+            let service =
+                Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
             Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
         }
         (Direction::Outbound, true) => {
@@ -50,10 +56,23 @@ pub(crate) async fn serve(worker: &Rc<Worker>, sock: Sock, http2: bool, seating:
         }
     };
     match ended {
-        Ended::Closed | Ended::Idle => {}
-        Ended::SlowHead => worker.ledger.unreadable(direction, client, Reason::HeaderTimeout, started),
+        Ended::Closed => {}
+        Ended::Idle => worker.limit_hit("http_idle_timeout"),
+        Ended::Stalled if seat.conn.was_crowded() => worker.limit_hit("held_bytes"),
+        Ended::Stalled => worker.limit_hit("stall_timeout"),
+        Ended::Flooded(_) => {
+            worker.limit_hit("h2_control_frames");
+            worker.ledger.unreadable(direction, client, Reason::OverLimit, started);
+        }
+        Ended::SlowHead => {
+            worker.limit_hit("header_timeout");
+            worker.ledger.unreadable(direction, client, Reason::HeaderTimeout, started);
+        }
         Ended::Failed(error) => {
             if let Some(reason) = unreadable(&error) {
+                if reason == Reason::HeadersTooLarge {
+                    worker.limit_hit("header_bytes");
+                }
                 worker.ledger.unreadable(direction, client, reason, started);
             }
         }

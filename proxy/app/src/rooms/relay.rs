@@ -12,7 +12,7 @@ use std::rc::Rc;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Failed;
-use weft_proxy_net::http::{Body, Conn, Lease, interim};
+use weft_proxy_net::http::{Body, Conn, Flood, Lease, interim};
 use weft_proxy_net::sock::Io;
 
 use crate::convert;
@@ -50,7 +50,7 @@ pub(crate) async fn relay(
     let version = request.version();
     let (mut parts, body) = request.into_parts();
     let converted = match &link {
-        Link::Http1(_) => convert::to_http1(&mut parts),
+        Link::Http1(lease) => convert::to_http1(&mut parts, || lease.peer_addr()),
         Link::Http2 { .. } => convert::to_http2(&mut parts),
     };
     let request = Request::from_parts(parts, body);
@@ -64,7 +64,11 @@ pub(crate) async fn relay(
         }
         Link::Http2 { mut link, entered, reused } => {
             exchange.hold_stream(entered);
-            link.send(request).await.map_err(|failed| missed(failed, reused))
+            let answer = link.send(request).await;
+            answer.map_err(|failed| match link.flood() {
+                None => missed(exchange, failed, reused),
+                Some(flood) => flooded(exchange, flood),
+            })
         }
     }
 }
@@ -81,12 +85,25 @@ async fn http1(
     if expects {
         exchange.go_on.hold();
     }
-    let listening = interim::listen(&mut request, downstream, link.io().clone(), exchange.go_on.clone());
+    let most = exchange.limits().serve.http2.frames.interim;
+    let listening =
+        interim::listen(&mut request, downstream, link.io().clone(), exchange.go_on.clone(), most);
     let sending = link.send(request);
     exchange.hold_lease(lease);
     let answer = if expects { send_expecting(exchange, sending).await } else { sending.await };
-    drop(listening);
-    answer.map_err(|failed| missed(failed, reused))
+    answer.map_err(|failed| match listening.is_flooded() {
+        false => missed(exchange, failed, reused),
+        true => flooded(exchange, Flood::Interim),
+    })
+}
+
+/// The upstream was cut off for what it sent beside its answers.
+fn flooded(exchange: &Exchange, flood: Flood) -> Miss {
+    exchange.limit_hit(match flood {
+        Flood::Control => "h2_control_frames",
+        Flood::Interim => "interim",
+    });
+    Miss { reason: Reason::UpstreamProtocol, failure: Some(Failure::AnswerBegan), unsent: None }
 }
 
 /// How long a body waits for `100 Continue` before it flows anyway. Source: RFC 9110 §10.1.1 leaves the
@@ -104,8 +121,11 @@ async fn send_expecting<T>(exchange: &Exchange, sending: impl Future<Output = T>
     }
 }
 
-fn missed(failed: Failed<RequestBody>, reused: bool) -> Miss {
+fn missed(exchange: &Exchange, failed: Failed<RequestBody>, reused: bool) -> Miss {
     let Failed { error, unsent } = failed;
+    if error.is_parse_too_large() {
+        exchange.limit_hit("header_bytes");
+    }
     if unsent.is_some() {
         let failure = if reused { Failure::StaleConnection } else { Failure::Connect };
         return Miss { reason: Reason::UpstreamReset, failure: Some(failure), unsent };
@@ -141,7 +161,8 @@ pub(crate) fn answer(
     let asked = hygiene::Asked { upgrade: upgraded };
     hygiene::check_response(parts.status, &parts.headers, asked).map_err(|refusal| refusal.reason)?;
     hygiene::scrub_response(&mut parts.headers, hygiene::Keep { upgrade: upgraded, own: true });
-    parts.version = version;
+    // hyper puts an answer of 1.1 into 1.0 and keeps the connection where the caller asked for that.
+    parts.version = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
     exchange.answered(parts.status, &parts.headers);
     let tally = ResponseTally(exchange.clone());
     Ok(Response::from_parts(parts, Body::stream(body, tally, Some(conn.clone()))))

@@ -15,10 +15,6 @@ use std::task::{Context, Poll, Waker};
 use super::live::Conn;
 use crate::sock::Io;
 
-/// Interim answers that one exchange may have. Source: RFC 9110 §15.2 sets no bound; two or three are
-/// usual (100, 103, 102 keep-alives of WebDAV), so 32 is generous and still stops a flood.
-pub const MOST_INTERIM: u32 = 32;
-
 /// What one exchange does with interim answers.
 #[derive(Debug)]
 pub struct Interim {
@@ -27,6 +23,7 @@ pub struct Interim {
     /// The upstream that is cut off when it sends too many.
     pub upstream: Io,
     seen: Cell<u32>,
+    most: u32,
     go_on: Rc<Continue>,
 }
 
@@ -76,19 +73,30 @@ impl Drop for Listening {
     }
 }
 
-/// Listens for interim answers to `request`.
+impl Listening {
+    /// Whether the upstream was cut off for sending too many.
+    pub fn is_flooded(&self) -> bool {
+        TABLE.with(|table| {
+            table.borrow().get(&self.0).is_some_and(|interim| interim.seen.get() > interim.most)
+        })
+    }
+}
+
+/// Listens for interim answers to `request`, of which there may be `most`. Source of a bound: RFC 9110
+/// §15.2 sets none; two or three are usual (100, 103, 102 keep-alives of WebDAV).
 pub fn listen<B>(
     request: &mut Request<B>,
     downstream: Option<(Io, Rc<Conn>)>,
     upstream: Io,
     go_on: Rc<Continue>,
+    most: u32,
 ) -> Listening {
     let id = NEXT.with(|next| {
         let id = next.get();
         next.set(id.wrapping_add(1));
         id
     });
-    let interim = Rc::new(Interim { downstream, upstream, seen: Cell::new(0), go_on });
+    let interim = Rc::new(Interim { downstream, upstream, seen: Cell::new(0), most, go_on });
     TABLE.with(|table| table.borrow_mut().insert(id, interim));
     hyper::ext::on_informational(request, move |answer| {
         let found = TABLE.with(|table| table.borrow().get(&id).cloned());
@@ -103,7 +111,7 @@ impl Interim {
     fn pass(&self, status: http::StatusCode, headers: &http::HeaderMap) {
         let seen = self.seen.get() + 1;
         self.seen.set(seen);
-        if seen > MOST_INTERIM {
+        if seen > self.most {
             self.upstream.0.borrow_mut().poison();
             return;
         }

@@ -5,5 +5,6 @@
 pub mod echo;
 pub mod mesh;
 pub mod netns;
+pub mod raw;
 pub mod sim;
 pub mod tidy;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_proxy_core::{Identity, Name};
 use weft_proxy_net::http::client::{HeadLimits, Http2Limits};
-use weft_proxy_net::http::{LiveLimits, ServeLimits};
+use weft_proxy_net::http::{FrameLimits, LiveLimits, ServeLimits};
 
 use crate::access_log::{AccessLog, Writer};
 use crate::admin::pulse::Pulse;
@@ -106,7 +106,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         identity: credentials.tls().clone(),
         lookup,
         clock: telemetry.clock.clone(),
-        limits: data_limits(&settings.limits),
+        limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
         telemetry,
@@ -199,7 +199,7 @@ fn doors(settings: &Settings) -> Vec<(SocketAddr, Door)> {
     doors
 }
 
-fn data_limits(limits: &Limits) -> DataLimits {
+fn data_limits(limits: &Limits, workers: usize) -> DataLimits {
     DataLimits {
         serve: ServeLimits {
             head: HeadLimits { fields: limits.max_headers, bytes: limits.max_header_bytes },
@@ -208,12 +208,19 @@ fn data_limits(limits: &Limits) -> DataLimits {
                 connection_window: limits.h2_connection_window,
                 streams: limits.h2_max_streams,
                 head_bytes: u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX),
+                frames: FrameLimits { control: limits.h2_max_control_frames, interim: limits.max_interim },
                 ..Http2Limits::default()
             },
         },
-        live: LiveLimits { head: limits.header_timeout, idle: limits.http_idle_timeout },
+        live: LiveLimits {
+            head: limits.header_timeout,
+            idle: limits.http_idle_timeout,
+            stall: limits.stall_timeout,
+            held: (limits.max_held_bytes / workers.max(1)).max(1),
+        },
         connect: APPLICATION_CONNECT,
         detect: limits.detect_timeout,
+        detect_bytes: limits.detect_bytes,
         handshake: limits.handshake_timeout,
         idle: limits.tcp_idle_timeout,
         connections: limits.max_connections,

@@ -5,16 +5,21 @@
 //!
 //! Invariant: path and query reach the next hop byte for byte.
 
+use std::net::SocketAddr;
+
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 use weft_proxy_core::Reason;
 
-/// Makes the request fit HTTP/1.1.
+/// Makes the request fit HTTP/1.1. A request of HTTP/1.0 may come without Host: then `destination` is it.
 ///
 /// # Errors
 /// [`Reason::MalformedHost`] when there is no authority to put into Host.
-pub(crate) fn to_http1<B>(request: &mut Request<B>) -> Result<(), Reason> {
+pub(crate) fn to_http1<B>(
+    request: &mut Request<B>,
+    destination: impl FnOnce() -> Option<SocketAddr>,
+) -> Result<(), Reason> {
     let from_http2 = request.version() == Version::HTTP_2;
     *request.version_mut() = Version::HTTP_11;
     if request.method() == Method::CONNECT {
@@ -23,6 +28,10 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>) -> Result<(), Reason> {
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::MalformedHost)?;
         *request.uri_mut() = origin_form(request.uri());
+        request.headers_mut().insert(HOST, host);
+    } else if !request.headers().contains_key(HOST) {
+        let address = destination().ok_or(Reason::MalformedHost)?.to_string();
+        let host = HeaderValue::from_str(&address).map_err(|_| Reason::MalformedHost)?;
         request.headers_mut().insert(HOST, host);
     }
     if from_http2 {
@@ -88,7 +97,7 @@ mod tests {
         let mut request = request("http://shop:80/a%2Fb?q=1", Version::HTTP_2, None);
         request.headers_mut().append(COOKIE, HeaderValue::from_static("a=1"));
         request.headers_mut().append(COOKIE, HeaderValue::from_static("b=2"));
-        to_http1(&mut request).unwrap();
+        to_http1(&mut request, || None).unwrap();
         assert_eq!(request.uri().to_string(), "/a%2Fb?q=1");
         assert_eq!(request.headers()[HOST], "shop:80");
         assert_eq!(request.headers()[COOKIE], "a=1; b=2");
@@ -100,6 +109,13 @@ mod tests {
         to_http2(&mut request).unwrap();
         assert_eq!(request.uri().to_string(), "http://shop/x?y");
         assert!(request.headers().get(HOST).is_none());
+    }
+
+    #[test]
+    fn a_request_without_host_gets_the_destinations() {
+        let mut request = request("/x", Version::HTTP_10, None);
+        to_http1(&mut request, || "10.0.0.1:80".parse().ok()).unwrap();
+        assert_eq!(request.headers()[HOST], "10.0.0.1:80");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use weft_proxy_net::http::client::Entered;
 use weft_proxy_net::http::interim::Continue;
 use weft_proxy_net::http::{Body, Cut, Finish, Lease, Tally};
 
+use crate::plane::DataLimits;
 use crate::record::{Ending, Record};
 use crate::upstream::Picked;
 use crate::worker::Worker;
@@ -75,6 +76,16 @@ impl Exchange {
         if let Some(record) = self.record.borrow_mut().as_mut() {
             write(record);
         }
+    }
+
+    /// Limits in force.
+    pub(crate) fn limits(&self) -> &DataLimits {
+        &self.worker.plane.limits
+    }
+
+    /// Counts a limit that was hit.
+    pub(crate) fn limit_hit(&self, name: &'static str) {
+        self.worker.limit_hit(name);
     }
 
     /// Keeps the HTTP/1.1 link until the answer has been read.
@@ -170,6 +181,8 @@ impl Tally for RequestTally {
 pub(crate) struct ResponseTally(pub(crate) Rc<Exchange>);
 
 impl Tally for ResponseTally {
+    const TO_DOWNSTREAM: bool = true;
+
     fn frame(&self, bytes: usize) {
         self.0.down.set(self.0.down.get() + bytes as u64);
     }

@@ -154,10 +154,15 @@ pub(crate) async fn request(
 ) -> Result<Response<ResponseBody>, Infallible> {
     seat.conn.begin();
     let (version, grpc) = (request.version(), is_grpc(request.headers()));
+    // What follows a CONNECT is meant for the tunnel, not for us.
+    let tunnel = request.method() == Method::CONNECT;
     let exchange = Exchange::open(&seat.worker, seat.record(&request));
     Ok(match walk(&seat, &exchange, request).await {
         Ok(response) => response,
-        Err(own) => seat.refuse(&exchange, own, version, grpc),
+        Err(mut own) => {
+            own.close |= tunnel;
+            seat.refuse(&exchange, own, version, grpc)
+        }
     })
 }
 
@@ -169,6 +174,7 @@ async fn walk(
     let version = request.version();
     let (mut parts, body) = request.into_parts();
     let body = Body::stream(body, RequestTally(exchange.clone()), Some(seat.conn.clone()));
+    seat.check_size(&parts.headers)?;
     hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
     let protocol = authorize(seat, exchange, &Head::of(&parts.method, &parts.uri, &parts.headers))?;
     let asked = Asked::of(&parts);
@@ -182,7 +188,9 @@ async fn walk(
     let request = Box::new(Request::from_parts(parts, body));
     let response = forward(seat, exchange, request, protocol).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
-    Ok(relay::answer(exchange, &seat.conn, response, version, agreed)?)
+    let mut response = relay::answer(exchange, &seat.conn, response, version, agreed)?;
+    seat.end_without_tunnel(asked, agreed, &mut response);
+    Ok(response)
 }
 
 /// Rooms 7 and 8. A link that the application closed before it took the request is replaced:

@@ -121,10 +121,15 @@ pub(crate) async fn request(
 ) -> Result<Response<ResponseBody>, Infallible> {
     seat.conn.begin();
     let (version, grpc) = (request.version(), is_grpc(request.headers()));
+    // What follows a CONNECT is meant for the tunnel, not for us.
+    let tunnel = request.method() == Method::CONNECT;
     let exchange = Exchange::open(&seat.worker, seat.record(&request));
     Ok(match walk(&seat, &exchange, request).await {
         Ok(response) => response,
-        Err(own) => seat.refuse(&exchange, own, version, grpc),
+        Err(mut own) => {
+            own.close |= tunnel;
+            seat.refuse(&exchange, own, version, grpc)
+        }
     })
 }
 
@@ -136,6 +141,7 @@ async fn walk(
     let version = request.version();
     let (mut parts, body) = request.into_parts();
     let body = Body::stream(body, RequestTally(exchange.clone()), Some(seat.conn.clone()));
+    seat.check_size(&parts.headers)?;
     hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
     let asked = Asked::of(&parts);
     let routed = route(seat, exchange, &mut parts)?;
@@ -147,6 +153,7 @@ async fn walk(
     let response = within_deadline(seat, exchange, &routed, request).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
     let mut response = relay::answer(exchange, &seat.conn, response, version, agreed)?;
+    seat.end_without_tunnel(asked, agreed, &mut response);
     if let Some((service, plan)) = &routed.way {
         service.outbound.apply_response(*plan, response.headers_mut());
     }

@@ -27,6 +27,8 @@ pub(crate) struct DataLimits {
     pub(crate) connect: Duration,
     /// First bytes of a connection.
     pub(crate) detect: Duration,
+    /// Bytes looked at to recognise a protocol.
+    pub(crate) detect_bytes: usize,
     /// A TLS handshake.
     pub(crate) handshake: Duration,
     /// Opaque connections without bytes.

@@ -65,7 +65,7 @@ impl Own {
     /// The answer for a caller that speaks `version`, and gRPC or not.
     pub(crate) fn respond(self, version: Version, grpc: bool) -> Response<ResponseBody> {
         let mut response = if grpc { self.grpc() } else { self.http() };
-        *response.version_mut() = version;
+        *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
         if self.close && version <= Version::HTTP_11 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -89,6 +89,18 @@ impl Seat {
         }
     }
 
+    /// Bounds the number of fields. hyper's HTTP/1 does so while it reads, its HTTP/2 bounds bytes alone.
+    ///
+    /// # Errors
+    /// When there are more than the limit.
+    pub(crate) fn check_size(&self, headers: &HeaderMap) -> Result<(), Reason> {
+        if headers.len() <= self.worker.plane.limits.serve.head.fields {
+            return Ok(());
+        }
+        self.worker.limit_hit("headers");
+        Err(Reason::HeadersTooLarge)
+    }
+
     /// Opens the record of a request.
     pub(crate) fn record(&self, request: &Request<Incoming>) -> Record {
         let protocol = if is_grpc(request.headers()) { Protocol::Grpc } else { Protocol::Http };
@@ -181,6 +193,18 @@ impl Seat {
         *self.upgrade.borrow_mut() = Some((link.upgrade(), exchange.take_record()));
         self.conn.upgrade();
         Ok(true)
+    }
+
+    /// What follows a CONNECT was meant for the tunnel: where there is none, the connection ends.
+    pub(crate) fn end_without_tunnel(
+        &self,
+        asked: Asked,
+        agreed: bool,
+        response: &mut Response<ResponseBody>,
+    ) {
+        if asked == Asked::Connect && !agreed && response.version() <= Version::HTTP_11 {
+            response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+        }
     }
 
     /// The upgrade that the connection agreed to.

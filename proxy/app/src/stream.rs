@@ -56,10 +56,23 @@ pub(crate) async fn serve(
         }
     };
     match ended {
-        Ended::Closed | Ended::Idle => {}
-        Ended::SlowHead => worker.ledger.unreadable(direction, client, Reason::HeaderTimeout, started),
+        Ended::Closed => {}
+        Ended::Idle => worker.limit_hit("http_idle_timeout"),
+        Ended::Stalled if seat.conn.was_crowded() => worker.limit_hit("held_bytes"),
+        Ended::Stalled => worker.limit_hit("stall_timeout"),
+        Ended::Flooded(_) => {
+            worker.limit_hit("h2_control_frames");
+            worker.ledger.unreadable(direction, client, Reason::OverLimit, started);
+        }
+        Ended::SlowHead => {
+            worker.limit_hit("header_timeout");
+            worker.ledger.unreadable(direction, client, Reason::HeaderTimeout, started);
+        }
         Ended::Failed(error) => {
             if let Some(reason) = unreadable(&error) {
+                if reason == Reason::HeadersTooLarge {
+                    worker.limit_hit("header_bytes");
+                }
                 worker.ledger.unreadable(direction, client, reason, started);
             }
         }

@@ -133,6 +133,11 @@ impl Worker {
         self.rules.borrow_mut().find(self.generation(), key, resolve).decided();
     }
 
+    /// Counts a limit that was hit, by its name in ARCHITECTURE.md. For what is rare.
+    pub(crate) fn limit_hit(&self, name: &'static str) {
+        self.ledger.metrics().plain().limit(name).up();
+    }
+
     /// This thread's chance.
     pub(crate) fn chance(&self) -> std::cell::RefMut<'_, Chance> {
         self.chance.borrow_mut()

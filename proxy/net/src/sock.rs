@@ -156,6 +156,12 @@ impl Sock {
             }
     }
 
+    /// Bytes written that wait in the gather buffer.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.gathered.len()
+    }
+
     /// Whether all that was written has reached the kernel and no writer waits.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -193,6 +199,13 @@ impl Sock {
         self.broken.get_or_insert(ErrorKind::ConnectionAborted);
         self.gathered.clear();
         self.poisoned = true;
+    }
+
+    /// Poisons the stream and wakes whoever waits on it.
+    pub(crate) fn give_up(&mut self) {
+        self.poison();
+        // When this fails the connection is already gone, which wakes as well.
+        let _ = socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Both);
     }
 
     /// Ready when a read would find bytes, an end or an error; reads nothing.
@@ -331,6 +344,21 @@ impl Sock {
             _ => self.finished = true,
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads and forgets what still comes, up to `most` bytes: ready at the end, an error, or the limit.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<()> {
+        let limit = self.read.saturating_add(most);
+        with_scratch(Area::Plain, |area| {
+            while self.read < limit {
+                let mut buf = ReadBuf::new(area);
+                match ready!(self.poll_read(cx, &mut buf)) {
+                    Ok(()) if !buf.filled().is_empty() => {}
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        })
     }
 
     /// Ends the connection with a TCP reset: what policy refused must not look like an orderly end.

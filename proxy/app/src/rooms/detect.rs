@@ -39,7 +39,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 /// Waits for the first bytes of a connection whose client speaks first, up to `wait`; gives whether
 /// there are any.
 pub(crate) async fn first_bytes(sock: &mut Sock, wait: Duration) -> bool {
-    let looking = peek(sock, MOST, |_| Step::Done(()));
+    let looking = peek(sock, 1, |_| Step::Done(()));
     matches!(tokio::time::timeout(wait, looking).await, Ok(Ok(Seen::Told(()) | Seen::Full)))
 }
 
@@ -82,15 +82,20 @@ pub(crate) async fn find(
 
 /// Reads on while the bytes at hand could still become one thing or another.
 pub(crate) async fn settle(worker: &Worker, sock: &mut Sock) -> Detection {
-    let looking = peek(sock, MOST, |bytes| match detect(bytes) {
+    let looking = peek(sock, worker.plane.limits.detect_bytes, |bytes| match detect(bytes) {
         Detection::More => Step::More,
         seen => Step::Done(seen),
     });
     match tokio::time::timeout(worker.plane.limits.detect, looking).await {
         Ok(Ok(Seen::Told(seen))) => seen,
-        _ => Detection::Opaque,
+        Ok(Ok(Seen::Full)) => {
+            worker.limit_hit("detect_bytes");
+            Detection::Opaque
+        }
+        Err(_) => {
+            worker.limit_hit("detect_timeout");
+            Detection::Opaque
+        }
+        Ok(_) => Detection::Opaque,
     }
 }
-
-/// Bytes looked at. Source: the longest ClientHello record (RFC 8446 §5.1, 16 KiB).
-const MOST: usize = 16 * 1024;

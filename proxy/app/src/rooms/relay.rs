@@ -14,7 +14,7 @@ use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Failed;
 use weft_proxy_net::http::interim::Continue;
-use weft_proxy_net::http::{Body, Conn, Lease, interim};
+use weft_proxy_net::http::{Body, Conn, Flood, Lease, interim};
 use weft_proxy_net::sock::Io;
 
 use crate::convert;
@@ -51,7 +51,7 @@ pub(crate) async fn relay(
 ) -> Result<Response<Incoming>, Miss> {
     let version = request.version();
     let converted = match &link {
-        Link::Http1(_) => convert::to_http1(&mut request),
+        Link::Http1(lease) => convert::to_http1(&mut request, || lease.peer_addr()),
         Link::Http2 { .. } => convert::to_http2(&mut request),
     };
     if let Err(reason) = converted {
@@ -64,7 +64,11 @@ pub(crate) async fn relay(
         }
         Link::Http2 { mut link, entered, reused } => {
             exchange.hold_stream(entered);
-            link.send(*request).await.map_err(|failed| missed(failed.into(), reused))
+            let answer = link.send(*request).await;
+            answer.map_err(|failed| match link.flood() {
+                None => missed(exchange, failed.into(), reused),
+                Some(flood) => flooded(exchange, flood),
+            })
         }
     }
 }
@@ -78,7 +82,8 @@ async fn http1(
     let reused = lease.reused;
     let Some(link) = lease.link() else { return Err(Miss::unsent(Reason::Internal, request)) };
     let go_on = request.headers().contains_key(http::header::EXPECT).then(|| exchange.hold_body());
-    let _listening = interim::listen(&mut request, downstream, link.io().clone(), go_on.clone());
+    let most = exchange.limits().serve.http2.frames.interim;
+    let listening = interim::listen(&mut request, downstream, link.io().clone(), go_on.clone(), most);
     // Pinned where it is: a future that moves into its await is kept twice.
     let mut sending = std::pin::pin!(link.send(*request));
     exchange.hold_lease(lease);
@@ -86,7 +91,19 @@ async fn http1(
         None => sending.await,
         Some(go_on) => Box::pin(send_expecting(&go_on, sending.as_mut())).await,
     };
-    answer.map_err(|failed| missed(failed.into(), reused))
+    answer.map_err(|failed| match listening.is_flooded() {
+        false => missed(exchange, failed.into(), reused),
+        true => flooded(exchange, Flood::Interim),
+    })
+}
+
+/// The upstream was cut off for what it sent beside its answers.
+fn flooded(exchange: &Exchange, flood: Flood) -> Miss {
+    exchange.limit_hit(match flood {
+        Flood::Control => "h2_control_frames",
+        Flood::Interim => "interim",
+    });
+    Miss { reason: Reason::UpstreamProtocol, failure: Some(Failure::AnswerBegan), unsent: None }
 }
 
 /// How long a body waits for `100 Continue` before it flows anyway. Source: RFC 9110 §10.1.1 leaves the
@@ -103,8 +120,11 @@ async fn send_expecting<T>(go_on: &Continue, mut sending: Pin<&mut impl Future<O
     }
 }
 
-fn missed(failed: Failed<RequestBody>, reused: bool) -> Miss {
+fn missed(exchange: &Exchange, failed: Failed<RequestBody>, reused: bool) -> Miss {
     let Failed { error, unsent } = failed;
+    if error.is_parse_too_large() {
+        exchange.limit_hit("header_bytes");
+    }
     if unsent.is_some() {
         let failure = if reused { Failure::StaleConnection } else { Failure::Connect };
         return Miss { reason: Reason::UpstreamReset, failure: Some(failure), unsent: unsent.map(Box::new) };
@@ -140,7 +160,8 @@ pub(crate) fn answer(
     let asked = hygiene::Asked { upgrade: upgraded };
     hygiene::check_response(parts.status, &parts.headers, asked).map_err(|refusal| refusal.reason)?;
     hygiene::scrub_response(&mut parts.headers, hygiene::Keep { upgrade: upgraded, own: true });
-    parts.version = version;
+    // hyper puts an answer of 1.1 into 1.0 and keeps the connection where the caller asked for that.
+    parts.version = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
     exchange.answered(parts.status, &parts.headers);
     let tally = ResponseTally(exchange.clone());
     Ok(Response::from_parts(parts, Body::stream(body, tally, Some(conn.clone()))))

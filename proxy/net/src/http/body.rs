@@ -33,6 +33,8 @@ pub trait Tally {
         let _ = cx;
         Poll::Ready(Ok(()))
     }
+    /// Whether this body goes to the connection it is counted on, and waits while that takes nothing.
+    const TO_DOWNSTREAM: bool = false;
     /// Called with trailers before they pass on.
     fn trailers(&self, trailers: &mut http::HeaderMap) {
         let _ = trailers;
@@ -137,6 +139,11 @@ impl<T: Tally> Stream<T> {
             self.settle(Finish::Broken);
             return Poll::Ready(Some(Err(cut.into())));
         }
+        if T::TO_DOWNSTREAM
+            && let Some(conn) = &self.conn
+        {
+            ready!(conn.poll_taking(cx));
+        }
         let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &mut frame {
             None => self.settle(Finish::Whole),
@@ -145,6 +152,11 @@ impl<T: Tally> Stream<T> {
                 let Some(tally) = &self.tally else { return Poll::Ready(None) };
                 if let Some(data) = frame.data_ref() {
                     tally.frame(data.len());
+                    if T::TO_DOWNSTREAM
+                        && let Some(conn) = &self.conn
+                    {
+                        conn.pass(data.len());
+                    }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     tally.trailers(trailers);
                 }

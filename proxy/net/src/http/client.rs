@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use super::frames::{Flood, FrameIo, FrameLimits, Watch};
 use crate::exec::{LocalExec, spawn};
 use crate::sock::Io;
 
@@ -92,7 +93,11 @@ where
     /// Dropping the future closes the stream.
     pub async fn start(io: Io, limits: HeadLimits) -> Result<Self, hyper::Error> {
         let mut builder = http1::Builder::new();
-        builder.preserve_header_case(true).max_headers(limits.fields).max_buf_size(limits.bytes.max(8192));
+        builder
+            .preserve_header_case(true)
+            .max_headers(limits.fields)
+            .max_header_size(limits.bytes)
+            .max_buf_size(limits.bytes.max(8192));
         let (sender, conn) = builder.handshake(io.clone()).await?;
         let shared = Rc::new(Shared::default());
         spawn(Http1Task { conn: Some(conn), io: io.clone(), shared: shared.clone() });
@@ -131,6 +136,13 @@ where
     /// Turns the link, whose last answer agreed to an upgrade, into its plain stream.
     pub fn upgrade(self) -> Upgrade {
         Upgrade { shared: self.shared, io: self.io }
+    }
+}
+
+impl<B> Http1Link<B> {
+    /// Address of the upstream, while it is connected.
+    pub fn peer_addr(&self) -> Option<std::net::SocketAddr> {
+        self.io.0.borrow().peer_addr().ok()
     }
 }
 
@@ -207,7 +219,15 @@ pub struct Http2Link<B> {
     /// Streams that the upstream allows at once.
     allowed: Rc<Cell<usize>>,
     retired: Rc<Cell<bool>>,
+    watch: Rc<Watch>,
+    io: Io,
+    /// Ticks for which requests were under way and the upstream allowed none.
+    blocked: Rc<Cell<u32>>,
+    /// Wakes the task that notes how many streams are allowed.
+    noting: Noting,
 }
+
+type Noting = Rc<RefCell<Option<Waker>>>;
 
 impl<B> Clone for Http2Link<B> {
     fn clone(&self) -> Self {
@@ -216,6 +236,10 @@ impl<B> Clone for Http2Link<B> {
             active: self.active.clone(),
             allowed: self.allowed.clone(),
             retired: self.retired.clone(),
+            watch: self.watch.clone(),
+            io: self.io.clone(),
+            blocked: self.blocked.clone(),
+            noting: self.noting.clone(),
         }
     }
 }
@@ -233,8 +257,11 @@ pub struct Http2Limits {
     pub streams: u32,
     /// Bytes of one header list. Source: Envoy, 60 KiB; large cookies need more than hyper's 16 KiB.
     pub head_bytes: u32,
-    /// Bytes of one stream's body held for a peer that does not read.
+    /// Bytes of one stream's body held for a peer that does not read. Source: two full DATA frames and a
+    /// little; more is not sent faster, because the connection gathers 64 KiB itself.
     pub send_buffer: usize,
+    /// Frames that are not work.
+    pub frames: FrameLimits,
 }
 
 impl Default for Http2Limits {
@@ -244,7 +271,8 @@ impl Default for Http2Limits {
             connection_window: 16 << 20,
             streams: 1000,
             head_bytes: 64 * 1024,
-            send_buffer: 256 * 1024,
+            send_buffer: 64 * 1024,
+            frames: FrameLimits::default(),
         }
     }
 }
@@ -263,16 +291,20 @@ where
     /// # Cancel safety
     /// Dropping the future closes the stream.
     pub async fn start(io: Io, limits: Http2Limits) -> Result<Self, hyper::Error> {
+        let watch = Watch::upstream(limits.frames);
+        let watched = FrameIo::new(io.clone(), watch.clone(), None);
         let (sender, conn) = http2::Builder::new(LocalExec::client(io.clone()))
             .initial_stream_window_size(limits.stream_window)
             .initial_connection_window_size(limits.connection_window)
             .max_header_list_size(limits.head_bytes)
             .max_send_buf_size(limits.send_buffer)
-            .handshake(io)
+            .handshake(watched)
             .await?;
         let allowed = Rc::new(Cell::new(ASSUMED_STREAMS));
-        spawn(Http2Task { conn, allowed: allowed.clone() });
-        Ok(Self { sender, active: Rc::default(), allowed, retired: Rc::default() })
+        let noting = Noting::default();
+        spawn(Http2Task { conn, allowed: allowed.clone(), noting: noting.clone() });
+        let (active, retired, blocked) = (Rc::default(), Rc::default(), Rc::default());
+        Ok(Self { sender, active, allowed, retired, watch, io, blocked, noting })
     }
 
     /// Whether the link will never take a request again.
@@ -283,6 +315,32 @@ where
     /// No new requests go here: the upstream is leaving, or stalled.
     pub fn retire(&self) {
         self.retired.set(true);
+    }
+
+    /// What the upstream went beyond, if it did.
+    pub fn flood(&self) -> Option<Flood> {
+        self.watch.flood()
+    }
+
+    /// One tick: a link whose upstream lets no stream begin for `limit` ticks is broken, so that the
+    /// requests that wait on it can go elsewhere.
+    pub(super) fn tick(&self, limit: u32) {
+        self.watch.forgive();
+        if self.active.get() == 0 {
+            return self.blocked.set(0);
+        }
+        // SETTINGS that came while no request did were not noted yet.
+        if let Some(noting) = self.noting.borrow().as_ref() {
+            noting.wake_by_ref();
+        }
+        if self.allowed.get() > 0 {
+            return self.blocked.set(0);
+        }
+        self.blocked.set(self.blocked.get().saturating_add(1));
+        if self.blocked.get() >= limit {
+            self.retire();
+            self.io.0.borrow_mut().give_up();
+        }
     }
 
     /// Requests under way.
@@ -312,6 +370,7 @@ where
         &mut self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        self.watch.asked(self.active.get());
         self.sender.try_send_request(request)
     }
 }
@@ -327,8 +386,9 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    conn: http2::Connection<Io, B, LocalExec>,
+    conn: http2::Connection<FrameIo, B, LocalExec>,
     allowed: Rc<Cell<usize>>,
+    noting: Noting,
 }
 
 impl<B> Future for Http2Task<B>
@@ -341,6 +401,11 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let ended = Pin::new(&mut self.conn).poll(cx);
         self.allowed.set(self.conn.current_max_send_streams());
+        let mut noting = self.noting.borrow_mut();
+        if !noting.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *noting = Some(cx.waker().clone());
+        }
+        drop(noting);
         ended.map(drop)
     }
 }

@@ -14,10 +14,6 @@ use std::task::{Context, Poll, Waker};
 use super::live::Conn;
 use crate::sock::Io;
 
-/// Interim answers that one exchange may have. Source: RFC 9110 §15.2 sets no bound; two or three are
-/// usual (100, 103, 102 keep-alives of WebDAV), so 32 is generous and still stops a flood.
-pub const MOST_INTERIM: u32 = 32;
-
 /// What one exchange does with interim answers.
 #[derive(Debug, Clone)]
 struct Interim {
@@ -26,6 +22,7 @@ struct Interim {
     /// The upstream that is cut off when it sends too many.
     upstream: Io,
     seen: u32,
+    most: u32,
     go_on: Option<Rc<Continue>>,
 }
 
@@ -108,6 +105,17 @@ thread_local! {
 #[derive(Debug)]
 pub struct Listening(usize);
 
+impl Listening {
+    /// Whether the upstream was cut off for sending too many.
+    pub fn is_flooded(&self) -> bool {
+        TABLE.with(|table| {
+            let table = table.borrow();
+            let interim = table.places.get(self.0).and_then(|place| place.interim.as_ref());
+            interim.is_some_and(|interim| interim.seen > interim.most)
+        })
+    }
+}
+
 impl Drop for Listening {
     fn drop(&mut self) {
         // Dropped outside the borrow: its handles may be the last.
@@ -116,14 +124,16 @@ impl Drop for Listening {
     }
 }
 
-/// Listens for interim answers to `request`.
+/// Listens for interim answers to `request`, of which there may be `most`. Source of a bound: RFC 9110
+/// §15.2 sets none; two or three are usual (100, 103, 102 keep-alives of WebDAV).
 pub fn listen<B>(
     request: &mut Request<B>,
     downstream: Option<(Io, Rc<Conn>)>,
     upstream: Io,
     go_on: Option<Rc<Continue>>,
+    most: u32,
 ) -> Listening {
-    let interim = Interim { downstream, upstream, seen: 0, go_on };
+    let interim = Interim { downstream, upstream, seen: 0, most, go_on };
     let (at, turn) = TABLE.with(|table| table.borrow_mut().enter(interim));
     hyper::ext::on_informational(request, move |answer| {
         let found = TABLE.with(|table| table.borrow_mut().count(at, turn));
@@ -136,7 +146,7 @@ pub fn listen<B>(
 
 impl Interim {
     fn pass(&self, status: http::StatusCode, headers: &http::HeaderMap) {
-        if self.seen > MOST_INTERIM {
+        if self.seen > self.most {
             self.upstream.0.borrow_mut().poison();
             return;
         }

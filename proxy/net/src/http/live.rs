@@ -8,8 +8,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use crate::sock::{GATHER, Sock};
 
 /// What the tick, or the drain, wants of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Ask {
     SlowHead,
     /// Close: nothing happened for too long.
     Idle,
+    /// Close: the peer takes nothing of what is held for it.
+    Stalled,
 }
 
 /// Limits that the tick enforces.
@@ -34,16 +38,30 @@ pub struct LiveLimits {
     pub head: Duration,
     /// Without any request. Source: Envoy's connection idle_timeout, 1 h.
     pub idle: Duration,
+    /// While bytes wait for a peer that takes none. Source: Envoy's stream_idle_timeout, 5 min.
+    pub stall: Duration,
+    /// Bytes held for peers that do not read, all connections of the thread together. Source: Weft's own,
+    /// half of what charts commonly grant a sidecar.
+    pub held: usize,
 }
 
 impl Default for LiveLimits {
     fn default() -> Self {
-        Self { head: Duration::from_secs(30), idle: Duration::from_secs(3600) }
+        Self {
+            head: Duration::from_secs(30),
+            idle: Duration::from_secs(3600),
+            stall: Duration::from_secs(300),
+            held: 128 << 20,
+        }
     }
 }
 
 /// How often the tick runs. Source: measured; 250 ms parks soon and costs nothing.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// Bytes of bodies that a connection is handed before it had a chance to send any. Source: four gather
+/// buffers; also the most that one connection moves before others have their turn.
+const MOST_PASSED: usize = 4 * GATHER;
 
 /// One downstream connection, shared by its task, its bodies and the tick.
 #[derive(Debug)]
@@ -65,6 +83,19 @@ pub struct Conn {
     parks: bool,
     /// An exchange agreed to an upgrade.
     upgrading: Cell<bool>,
+    /// Ticks since the connection began.
+    ticks: Cell<u32>,
+    /// What was written and what of it waits, after the last poll; and whether anything waits.
+    sent: Cell<(u64, usize)>,
+    sent_seen: Cell<(u64, usize)>,
+    unsent: Cell<bool>,
+    stall_ticks: Cell<u32>,
+    /// Bytes of bodies handed on since the connection last had room for all it was given.
+    passed: Cell<usize>,
+    /// Ended because all connections together held too much.
+    crowded: Cell<bool>,
+    /// Bodies that wait until the peer has taken what is held for it.
+    held_up: RefCell<Vec<Waker>>,
 }
 
 impl Conn {
@@ -84,6 +115,14 @@ impl Conn {
             head_ticks: Cell::new(0),
             parks,
             upgrading: Cell::new(false),
+            ticks: Cell::new(0),
+            sent: Cell::default(),
+            sent_seen: Cell::default(),
+            unsent: Cell::new(false),
+            stall_ticks: Cell::new(0),
+            passed: Cell::new(0),
+            crowded: Cell::new(false),
+            held_up: RefCell::default(),
         })
     }
 
@@ -153,6 +192,51 @@ impl Conn {
         self.read.set(total);
     }
 
+    /// Remembers what waits to be sent, so that the tick can tell a peer that does not read; lets bodies
+    /// flow again when it does.
+    pub(super) fn note_sent(&self, sock: &Sock) {
+        let waits = sock.unsent_bytes();
+        self.unsent.set(sock.is_dirty());
+        self.sent.set((sock.written_bytes(), waits));
+        if waits < GATHER {
+            self.passed.set(0);
+            // Rarely is anybody there.
+            self.held_up.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Ready while the peer takes what it is sent; a body that may not flow is woken when it may.
+    pub(super) fn poll_taking(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.sent.get().1 < GATHER && self.passed.get() < MOST_PASSED {
+            return Poll::Ready(());
+        }
+        let mut held_up = self.held_up.borrow_mut();
+        if !held_up.iter().any(|known| known.will_wake(cx.waker())) {
+            held_up.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Bytes of a body are handed on.
+    pub(super) fn pass(&self, bytes: usize) {
+        self.passed.set(self.passed.get().saturating_add(bytes));
+    }
+
+    /// Bytes held for a peer that takes none; what a reading peer has under way is not counted.
+    fn held(&self) -> usize {
+        if self.stall_ticks.get() == 0 { 0 } else { self.sent.get().1.saturating_add(self.passed.get()) }
+    }
+
+    /// Whether the connection was ended because all together held too much.
+    pub fn was_crowded(&self) -> bool {
+        self.crowded.get()
+    }
+
+    /// Ticks since the connection began.
+    pub(super) fn ticks(&self) -> u32 {
+        self.ticks.get()
+    }
+
     /// Keeps the task's waker, so that the tick can reach it.
     pub(super) fn register(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
@@ -170,14 +254,28 @@ impl Conn {
     }
 
     fn want(&self, ask: Ask) {
-        if matches!(self.ask.get(), Ask::Stay | Ask::Park) {
+        if ask == Ask::Stalled || matches!(self.ask.get(), Ask::Stay | Ask::Park) {
             self.ask.set(ask);
             self.wake();
         }
     }
 
+    fn look_for_stall(&self, limit: Duration) {
+        let moved = self.sent_seen.replace(self.sent.get()) != self.sent.get();
+        if moved || !self.unsent.get() {
+            return self.stall_ticks.set(0);
+        }
+        let ticks = self.stall_ticks.get().saturating_add(1);
+        self.stall_ticks.set(ticks);
+        if TICK * ticks >= limit {
+            self.want(Ask::Stalled);
+        }
+    }
+
     /// One tick's look at this connection.
     fn tick(&self, limits: &LiveLimits) {
+        self.ticks.set(self.ticks.get().wrapping_add(1));
+        self.look_for_stall(limits.stall);
         if self.busy.get() > 0 || self.seen.get() != self.served.get() {
             self.seen.set(self.served.get());
             self.idle_ticks.set(0);
@@ -227,6 +325,28 @@ impl Live {
             }
             None => false,
         });
+        self.relieve(limits.held);
+    }
+
+    /// While peers that do not read make the thread hold too much, those that stand longest are ended.
+    fn relieve(&self, limit: usize) {
+        let all = self.all.borrow();
+        let held = |conn: &Weak<Conn>| conn.upgrade().map_or(0, |conn| conn.held());
+        let mut total: usize = all.iter().map(held).sum();
+        if total <= limit {
+            return;
+        }
+        let mut stalled: Vec<_> =
+            all.iter().filter_map(Weak::upgrade).filter(|conn| conn.held() > 0).collect();
+        stalled.sort_by_key(|conn| std::cmp::Reverse(conn.stall_ticks.get()));
+        for conn in stalled {
+            if total <= limit {
+                break;
+            }
+            total = total.saturating_sub(conn.held());
+            conn.crowded.set(true);
+            conn.want(Ask::Stalled);
+        }
     }
 
     /// Asks every connection, now and later, to finish and close.
@@ -247,7 +367,12 @@ impl Live {
 mod tests {
     use super::*;
 
-    const LIMITS: LiveLimits = LiveLimits { head: Duration::from_secs(1), idle: Duration::from_secs(2) };
+    const LIMITS: LiveLimits = LiveLimits {
+        head: Duration::from_secs(1),
+        idle: Duration::from_secs(2),
+        stall: Duration::from_secs(1),
+        held: 1000,
+    };
 
     fn live(conn: &Rc<Conn>) -> Live {
         let live = Live::default();
@@ -280,6 +405,44 @@ mod tests {
             live.tick(&LIMITS);
         }
         assert_eq!(conn.ask(), Ask::SlowHead);
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_given_up_even_while_it_is_busy() {
+        let conn = Conn::new(false);
+        let live = live(&conn);
+        conn.begin();
+        conn.unsent.set(true);
+        for written in 0..8 {
+            conn.sent.set((written, 9));
+            live.tick(&LIMITS);
+        }
+        assert_eq!(conn.ask(), Ask::Stay, "it takes a little each time");
+        for _ in 0..4 {
+            live.tick(&LIMITS);
+        }
+        assert_eq!(conn.ask(), Ask::Stalled);
+    }
+
+    #[test]
+    fn of_peers_that_hold_too_much_together_the_slowest_go_first() {
+        let (old, young, reading) = (Conn::new(false), Conn::new(false), Conn::new(false));
+        let live = live(&old);
+        live.add(&young);
+        live.add(&reading);
+        for conn in [&old, &young, &reading] {
+            conn.begin();
+            conn.unsent.set(true);
+            conn.sent.set((1, 600));
+        }
+        young.unsent.set(false);
+        live.tick(&LIMITS);
+        live.tick(&LIMITS);
+        young.unsent.set(true);
+        reading.sent.set((2, 600));
+        live.tick(&LIMITS);
+        assert_eq!((old.ask(), young.ask(), reading.ask()), (Ask::Stalled, Ask::Stay, Ask::Stay));
+        assert!(old.was_crowded());
     }
 
     #[test]

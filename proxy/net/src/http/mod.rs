@@ -10,6 +10,7 @@
 
 pub mod body;
 pub mod client;
+pub mod frames;
 pub mod interim;
 pub mod live;
 pub mod pool;
@@ -17,6 +18,7 @@ pub mod serve;
 
 pub use body::{Body, Broken, Cut, Finish, Tally};
 pub use client::{Failed, Http1Link, Http2Link, Upgrade};
+pub use frames::{Flood, FrameLimits};
 pub use live::{Ask, Conn, Live, LiveLimits};
 pub use pool::{Busy, Lease, Pool, PoolLimits};
 pub use serve::{Ended, ServeLimits, serve_http1, serve_http2};

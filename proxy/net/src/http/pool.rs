@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::client::{Entered, Http1Link, Http2Link};
+use super::live::TICK;
 
 /// Limits of a pool.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,10 @@ pub struct PoolLimits {
     /// Ticks after which an unused link is closed.
     pub idle_ticks: u32,
 }
+
+/// How long an upstream may allow no stream at all before its connection is given up. Source: it says so
+/// with its first bytes, so a second word is due soon; with three attempts a caller waits 6 s.
+const NO_STREAM: Duration = Duration::from_secs(2);
 
 /// Why a pool gave no link.
 #[derive(Debug)]
@@ -219,7 +224,11 @@ where
             }
             !stale
         });
-        let _ = self.share_open();
+        let limits = self.limits.get();
+        let wait = limits.wait.min(NO_STREAM);
+        let wait = u32::try_from(wait.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.shared.borrow().iter().for_each(|link| link.tick(wait));
+        drop(self.share_open());
     }
 }
 
@@ -241,6 +250,11 @@ impl<B> Pool<B> {
 }
 
 impl<B> Lease<B> {
+    /// Address of the upstream, while the link is connected.
+    pub fn peer_addr(&self) -> Option<std::net::SocketAddr> {
+        self.link.as_ref().and_then(Http1Link::peer_addr)
+    }
+
     /// The link.
     pub fn link(&mut self) -> Option<&mut Http1Link<B>> {
         self.link.as_mut()

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::client::{HeadLimits, Http2Limits};
+use super::frames::{Flood, FrameIo, Watch, calm};
 use super::live::{Ask, Conn};
 use crate::exec::LocalExec;
 use crate::sock::Io;
@@ -45,6 +46,10 @@ pub enum Ended {
     SlowHead,
     /// No request came for too long.
     Idle,
+    /// The peer took nothing of what was held for it, for too long.
+    Stalled,
+    /// The peer sent too much that is not work.
+    Flooded(Flood),
 }
 
 enum Phase {
@@ -95,6 +100,7 @@ fn http1_builder(limits: HeadLimits) -> http1::Builder {
         .auto_date_header(false)
         .header_read_timeout(None)
         .max_headers(limits.fields)
+        .max_header_size(limits.bytes)
         .max_buf_size(limits.bytes.max(8192));
     builder
 }
@@ -106,7 +112,7 @@ fn parked(io: &Io, conn: &Conn, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
         Ask::Drain => return Poll::Ready(Some(Ended::Closed)),
         Ask::Idle => return Poll::Ready(Some(Ended::Idle)),
         Ask::SlowHead => return Poll::Ready(Some(Ended::SlowHead)),
-        Ask::Stay | Ask::Park => {}
+        Ask::Stay | Ask::Park | Ask::Stalled => {}
     }
     io.0.borrow_mut().poll_readable(cx).map(|()| None)
 }
@@ -131,6 +137,7 @@ where
     let polled = hyper.as_mut().poll(cx);
     conn.note_read(io.0.borrow().read_bytes());
     io.poll_sent(cx);
+    conn.note_sent(&io.0.borrow());
     match polled {
         Poll::Ready(_) if conn.is_upgrading() => return Poll::Ready(Phase::End(Ended::Upgraded)),
         Poll::Ready(Ok(())) => return Poll::Ready(Phase::End(Ended::Closed)),
@@ -145,23 +152,36 @@ where
         }
         Ask::SlowHead => Poll::Ready(Phase::End(Ended::SlowHead)),
         Ask::Idle => Poll::Ready(Phase::End(Ended::Idle)),
+        Ask::Stalled => Poll::Ready(Phase::End(Ended::Stalled)),
         Ask::Stay | Ask::Drain => Poll::Pending,
     }
 }
 
 /// Sends what is left and closes the write half; bounded, because a peer may not read.
 async fn finish(io: &Io, ended: Ended) -> Ended {
+    if matches!(ended, Ended::Stalled) {
+        io.0.borrow().abort();
+        return ended;
+    }
     if matches!(ended, Ended::SlowHead) {
         io.0.borrow_mut()
             .inject(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     }
-    let closing = poll_fn(|cx| io.0.borrow_mut().poll_finish(cx));
+    let closing = async {
+        let finished = poll_fn(|cx| io.0.borrow_mut().poll_finish(cx)).await;
+        if finished.is_ok() && matches!(ended, Ended::Failed(_) | Ended::SlowHead | Ended::Flooded(_)) {
+            poll_fn(|cx| io.0.borrow_mut().poll_discard(cx, LINGER_BYTES)).await;
+        }
+    };
     let _ = tokio::time::timeout(LINGER, closing).await;
     ended
 }
 
 /// How long a closing connection may take to send its last bytes. Source: nginx's lingering_timeout, 5 s.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(5);
+/// What a peer may still send after it was refused: bytes that nobody reads make the kernel reset the
+/// connection, and the reset can overtake the refusal. Source: four times the largest head.
+const LINGER_BYTES: u64 = 256 * 1024;
 
 /// Serves HTTP/2 until the connection ends.
 ///
@@ -175,6 +195,8 @@ where
     B: HttpBody + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    let watch = Watch::downstream(limits.frames);
+    let watched = FrameIo::new(io.clone(), watch.clone(), Some(conn.clone()));
     let mut hyper = Box::pin(
         http2::Builder::new(LocalExec::server())
             .initial_stream_window_size(limits.stream_window)
@@ -183,23 +205,31 @@ where
             .max_header_list_size(limits.head_bytes)
             .max_send_buf_size(limits.send_buffer)
             .auto_date_header(false)
-            .serve_connection(io.clone(), service),
+            .serve_connection(watched, service),
     );
     let mut draining = false;
     let ended = poll_fn(|cx| {
         conn.register(cx);
+        if conn.ask() == Ask::Stalled {
+            return Poll::Ready(Ended::Stalled);
+        }
         if conn.ask() != Ask::Stay && !draining {
             draining = true;
             hyper.as_mut().graceful_shutdown();
         }
         let polled = hyper.as_mut().poll(cx);
         io.poll_sent(cx);
-        polled.map(|result| match result {
-            Ok(()) => Ended::Closed,
-            Err(error) => Ended::Failed(error),
+        conn.note_sent(&io.0.borrow());
+        polled.map(|result| match (watch.flood(), result) {
+            (Some(flood), _) => Ended::Flooded(flood),
+            (None, Ok(())) => Ended::Closed,
+            (None, Err(error)) => Ended::Failed(error),
         })
     })
     .await;
     drop(hyper);
+    if matches!(ended, Ended::Flooded(_)) {
+        calm(&io, &watch);
+    }
     finish(&io, ended).await
 }

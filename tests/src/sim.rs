@@ -25,7 +25,7 @@ mod request;
 mod sidecar;
 mod world;
 
-pub use world::{Failed, Stats, run};
+pub use world::{Run, Stats, run};
 
 /// A rule of the simulation that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum Broken {
 }
 
 /// What was broken, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which rule.
     pub broken: Broken,
@@ -82,6 +82,8 @@ pub enum Fault {
     RetriesForever,
     /// The balancer keeps endpoints that are gone.
     KeepsEndpoints,
+    /// The router does not see headers.
+    BlindRouter,
     /// A sidecar does not come back after a cut.
     StaysAway,
 }

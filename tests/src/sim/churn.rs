@@ -15,7 +15,7 @@ pub(super) const SERVICES: [&str; 5] = ["shop/cart", "shop/catalog", "bank/pay",
 /// Pods that a service may have.
 const REPLICAS: u32 = 3;
 /// Addresses of pods; few, so that they change hands.
-const POD_IPS: u32 = 24;
+const POD_IPS: u32 = 18;
 /// Paths of matches, policies and requests.
 const PATHS: [&str; 5] = ["/", "/a", "/a/b", "/ab", "/c"];
 const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
@@ -96,7 +96,8 @@ pub(super) fn edit(facts: &mut Facts, dice: &mut Dice) -> String {
             facts.pods.remove(&pod);
             format!("pod {pod} goes")
         }
-        7..=8 => {
+        7 => swap(facts, dice),
+        8 => {
             let pods: Vec<Id> = facts.pods.keys().cloned().collect();
             let Some(pod) = dice.of(&pods) else { return "nothing".to_owned() };
             facts.pods.entry(pod.clone()).and_modify(|pod| pod.ready = !pod.ready);
@@ -109,6 +110,10 @@ pub(super) fn edit(facts: &mut Facts, dice: &mut Dice) -> String {
         }
         11..=13 => route(facts, &id, dice),
         14..=16 => policy(facts, &id, dice),
+        17 if dice.one_in(3) => {
+            facts.mesh = dice.of(&[None, Some(false), Some(true)]).flatten();
+            format!("the mesh's settings are {:?}", facts.mesh)
+        }
         17 => tls(facts, &id, dice),
         _ => traffic(facts, &id, dice),
     }
@@ -128,6 +133,19 @@ fn put_pod(facts: &mut Facts, service: &str, dice: &mut Dice) {
     let app = parts(service).1.to_owned();
     let pod = Pod { uid: dice.0.bits(), ip, ready: !dice.one_in(6), sidecar: !dice.one_in(6), app };
     facts.pods.insert(id, pod);
+}
+
+/// Two pods die, and come back each at the other's address.
+fn swap(facts: &mut Facts, dice: &mut Dice) -> String {
+    let pods: Vec<(Id, IpAddr)> = facts.pods.iter().map(|(id, pod)| (id.clone(), pod.ip)).collect();
+    let (Some((one, one_ip)), Some((other, other_ip))) = (dice.of(&pods), dice.of(&pods)) else {
+        return "nothing".to_owned();
+    };
+    for (id, ip) in [(&one, other_ip), (&other, one_ip)] {
+        let uid = dice.0.bits();
+        facts.pods.entry(id.clone()).and_modify(|pod| (pod.uid, pod.ip) = (uid, ip));
+    }
+    format!("pods {one} and {other} swap addresses")
 }
 
 fn free_ip(facts: &Facts, dice: &mut Dice) -> Option<IpAddr> {

@@ -44,6 +44,11 @@ pub(super) struct Picked {
 }
 
 impl Client {
+    /// One that remembers nothing; what was begun before is not taken for its own.
+    pub(super) fn anew(&self) -> Self {
+        Self { made: self.made, ..Self::default() }
+    }
+
     /// A new snapshot is in force.
     pub(super) fn adopt(&mut self, snapshot: &Snapshot, now: Moment, fault: Option<Fault>) {
         self.upstreams.retain(|name, _| snapshot.backends.contains_key(name.as_str()));

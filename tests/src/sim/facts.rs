@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) policies: BTreeMap<Id, Policy>,
     /// TlsPolicies.
     pub(super) tls: BTreeMap<Id, Tls>,
+    /// The Mesh: whether plaintext is refused where no TlsPolicy says otherwise; none: there is none.
+    pub(super) mesh: Option<bool>,
     /// TrafficPolicies, named as the service they are for.
     pub(super) traffic: BTreeMap<Id, Traffic>,
 }

@@ -40,6 +40,10 @@ impl Facts {
             let spec = json!({"targetRefs": [aim(&tls.aim)], "mode": mode(tls.strict), "ports": ports});
             all.insert(("TlsPolicy", id.clone()), ours("TlsPolicy", id, spec));
         }
+        if let Some(strict) = self.mesh {
+            let id = "weft-system/mesh";
+            all.insert(("Mesh", id.to_owned()), ours("Mesh", id, json!({"mutualTls": mode(strict)})));
+        }
         for (id, traffic) in &self.traffic {
             all.insert(("TrafficPolicy", id.clone()), traffic_manifest(id, traffic));
         }

@@ -173,7 +173,7 @@ fn strict(facts: &Facts, pod_id: &str, port: u16) -> bool {
     };
     let aimed = facts.tls.iter().filter(|(id, tls)| aimed_at(facts, parts(id).0, &tls.aim, pod_id));
     let first = aimed.min_by_key(|(id, tls)| (rank(&tls.aim), parts(id)));
-    first.is_some_and(|(_, tls)| match tls.port {
+    first.map_or(facts.mesh == Some(true), |(_, tls)| match tls.port {
         Some((own, strict)) if own == port => strict,
         _ => tls.strict,
     })

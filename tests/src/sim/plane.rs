@@ -143,6 +143,7 @@ fn kind_of(kind: &str) -> Kind {
         "HTTPRoute" => Kind::HttpRoute,
         "AuthorizationPolicy" => Kind::AuthorizationPolicy,
         "TlsPolicy" => Kind::TlsPolicy,
+        "Mesh" => Kind::Mesh,
         _ => Kind::TrafficPolicy,
     }
 }

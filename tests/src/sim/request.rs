@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use weft_control_plane_core::config::ResourceType;
 use weft_proxy_core::{
     Decision, EndpointId, Failure, Head, Identity, Moment, Name, Outbound, Outcome, Peer, Target, may_retry,
 };
@@ -66,10 +65,13 @@ pub(super) fn begin(world: &mut World, client: &Id) -> Result<(), Violation> {
         },
     };
     let Some(outbound) = sidecar.snapshot.outbounds.get(service.as_str()).cloned() else { return Ok(()) };
-    let Some(planned) = decide(sidecar, &at, (&service, &outbound), &asked)? else { return Ok(()) };
+    let Some(planned) = decide(sidecar, &at, (&service, &outbound), &asked, world.fault)? else {
+        world.count("answered by a route", 1);
+        return Ok(());
+    };
     let snapshot = Arc::clone(&sidecar.snapshot);
     sidecar.client.enter(&planned, &snapshot, world.now);
-    world.stats.requests += 1;
+    world.count("requests", 1);
     attempt(world, client, (planned, asked), 1, None)
 }
 
@@ -97,9 +99,11 @@ fn decide(
     at: &Shown,
     (service, outbound): (&str, &Arc<Outbound>),
     asked: &Asked,
+    fault: Option<Fault>,
 ) -> Result<Option<String>, Violation> {
     let way = oracle::way(&at.facts, parts(&sidecar.id).0, service, asked);
-    let decision = with_head(asked, |head| sidecar.client.route(service, outbound, head))?;
+    let seen = Asked { canary: asked.canary && fault != Some(Fault::BlindRouter), ..asked.clone() };
+    let decision = with_head(&seen, |head| sidecar.client.route(service, outbound, head))?;
     let wrong = |what: String| {
         let text = format!("{}: {asked:?} to {service} {what}, but the facts say {way:?}", sidecar.id);
         Err(Violation::new(Broken::Route, text))
@@ -148,6 +152,13 @@ fn attempt(
     }
     let identity = picked.endpoint.identity.clone();
     let end = arrive(world, client, (address, identity.as_ref()), &asked)?;
+    let happened = [
+        (picked.probe, "probes"),
+        (picked.upstream != planned, "fallbacks"),
+        (end == End::Failed(Failure::WrongIdentity), "strangers met"),
+        (end == End::Cancelled, "cancelled"),
+    ];
+    happened.iter().filter(|(happened, _)| *happened).for_each(|(_, what)| world.count(what, 1));
     let span = u64::from(world.dice.below(u32::try_from(LONGEST.as_millis()).unwrap_or(u32::MAX)));
     let due = now.plus(Duration::from_millis(if world.dice.one_in(4) { span } else { span / 20 }));
     world.note(|| {
@@ -229,11 +240,15 @@ fn admitted(
     };
     let allowed = allowed || world.fault == Some(Fault::PassesDenied);
     let taken = sidecar.policies();
+    let missing = sidecar
+        .at
+        .as_ref()
+        .is_some_and(|at| oracle::policies(&at.facts, id).keys().any(|policy| !taken.contains_key(*policy)));
     let expected =
         sidecar.at.as_ref().is_some_and(|at| oracle::passes(&at.facts, &taken, (id, port), caller, asked));
     if allowed == expected {
         if !allowed {
-            world.stats.denied += 1;
+            world.count(if missing { "denied for a missing policy" } else { "denied" }, 1);
         }
         return Ok(allowed);
     }
@@ -266,7 +281,7 @@ pub(super) fn end(world: &mut World, flight: Flight) -> Result<(), Violation> {
         End::Cancelled => Outcome::Cancelled,
     };
     if let Some(event) = sidecar.client.ended(&flight.picked, outcome, now)? {
-        world.stats.ejections += 1;
+        world.count("ejections and returns", 1);
         let (upstream, address) = (flight.picked.upstream.clone(), flight.picked.endpoint.address);
         world.note(|| format!("{address} of {upstream}: {event:?}"));
     }
@@ -278,10 +293,7 @@ pub(super) fn end(world: &mut World, flight: Flight) -> Result<(), Violation> {
     if !again {
         return Ok(());
     }
-    world.stats.retries += 1;
+    world.count("retries", 1);
     let exclude = Some(flight.picked.id);
     attempt(world, &flight.client, (flight.planned, flight.asked), flight.attempts + 1, exclude)
 }
-
-/// Kinds that a sidecar asks for by name.
-pub(super) const BY_NAME: [ResourceType; 2] = [ResourceType::Address, ResourceType::Outbound];

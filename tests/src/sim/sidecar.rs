@@ -67,6 +67,21 @@ impl Sidecar {
         self.taken.iter().map(|(id, (policy, _))| (id.clone(), policy.clone())).collect()
     }
 
+    /// The process dies and begins again with what its disk holds, before any stream.
+    pub(super) fn restart(&mut self) -> Result<(), Violation> {
+        let kept = v1::Epoch { upserts: self.adopter.resources(), ..v1::Epoch::default() };
+        let before = self.adopter.held();
+        self.adopter = Adopter::new("cluster.local");
+        let applied = self.adopter.apply(kept);
+        if !applied.ack.refusals.is_empty() || self.adopter.held() != before {
+            return Err(epoch_broken(format!("{} does not take what it kept itself", self.id)));
+        }
+        self.snapshot = Arc::clone(self.adopter.snapshot());
+        self.client = self.client.anew();
+        self.link = None;
+        self.at.clone().map_or(Ok(()), |at| self.sound(&at))
+    }
+
     /// Opens a stream and presents what it holds.
     pub(super) fn dial(&mut self, now: Moment, process: u32, delay: u64) {
         let mut link = Link::new(process, delay);

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use weft_control_plane_core::config::Key;
+use weft_control_plane_core::config::{Key, ResourceType};
 use weft_proxy_core::{Chance, Moment};
 
 use super::churn::{Dice, SERVICES, edit, first};
 use super::facts::{Facts, Id, cluster_ip};
 use super::plane::{Lose, Plane};
-use super::request::{self, BY_NAME, Flight};
+use super::request::{self, Flight};
 use super::sidecar::Sidecar;
 use super::{Broken, Fault, Violation};
 
@@ -23,28 +23,16 @@ const STEPS: u32 = 100;
 const SETTLE: u32 = 60;
 const MILLI: u64 = 1_000_000;
 
-/// What happened in a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Requests that were forwarded.
-    pub requests: u32,
-    /// Requests that policy denied.
-    pub denied: u32,
-    /// Retries.
-    pub retries: u32,
-    /// Ejections and returns.
-    pub ejections: u32,
-    /// Epochs that were adopted.
-    pub epochs: u32,
-    /// Streams that were cut.
-    pub cuts: u32,
-}
+/// How often what happened.
+pub type Stats = BTreeMap<&'static str, u32>;
 
-/// A run that broke a rule.
-#[derive(Debug, Clone)]
-pub struct Failed {
-    /// The rule.
-    pub violation: Violation,
+/// A run, from its beginning to its end or to the rule that it broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// What happened.
+    pub stats: Stats,
+    /// The rule that was broken; none: it went well.
+    pub violation: Option<Violation>,
     /// What was done, step by step; empty unless it was asked for.
     pub log: Vec<String>,
 }
@@ -67,10 +55,7 @@ pub(super) struct World {
 }
 
 /// Runs one seed, with a log of its steps if asked for, and with a fault built in if any.
-///
-/// # Errors
-/// The rule that was broken, and where.
-pub fn run(seed: u64, fault: Option<Fault>, log: bool) -> Result<Stats, Failed> {
+pub fn run(seed: u64, fault: Option<Fault>, log: bool) -> Run {
     let mut dice = Dice(Chance::new(seed));
     let facts = first(&mut dice);
     let mut world = World {
@@ -86,10 +71,8 @@ pub fn run(seed: u64, fault: Option<Fault>, log: bool) -> Result<Stats, Failed> 
         stats: Stats::default(),
         log: log.then(Vec::new),
     };
-    match world.play() {
-        Ok(()) => Ok(world.stats),
-        Err(violation) => Err(Failed { violation, log: world.log.unwrap_or_default() }),
-    }
+    let violation = world.play().err();
+    Run { stats: world.stats, violation, log: world.log.unwrap_or_default() }
 }
 
 /// A root certificate, for the trust bundle: made once, since its bytes decide nothing.
@@ -103,6 +86,11 @@ fn root() -> Vec<u8> {
 }
 
 impl World {
+    /// Counts what happened.
+    pub(super) fn count(&mut self, what: &'static str, times: u32) {
+        *self.stats.entry(what).or_default() += times;
+    }
+
     /// Writes a line of the log.
     pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
         let now = self.now.0 / MILLI;
@@ -118,7 +106,7 @@ impl World {
             self.disturb()?;
             self.wish();
             self.turn()?;
-            for _ in 0..self.dice.below(8) {
+            for _ in 0..self.dice.below(12) {
                 let clients: Vec<Id> = self.sidecars.keys().cloned().collect();
                 if let Some(client) = self.dice.of(&clients) {
                     request::begin(self, &client)?;
@@ -144,6 +132,7 @@ impl World {
         if self.dice.one_in(40) {
             let away = Duration::from_millis(u64::from(self.dice.below(3000)));
             self.plane.restart(self.now.plus(away));
+            self.count("control plane restarts", 1);
             self.note(|| "the control plane dies".to_owned());
         }
         if self.plane.newest().is_none() && self.plane.back_at <= self.now {
@@ -159,17 +148,28 @@ impl World {
                 set.insert(uid);
             }
         }
-        let (now, plane) = (self.now, &self.plane);
+        self.cut()
+    }
+
+    /// Streams break, and now and then a whole sidecar, which begins again from its disk.
+    fn cut(&mut self) -> Result<(), Violation> {
+        let (now, plane, mut cuts, mut restarts) = (self.now, &self.plane, 0, 0);
         for sidecar in self.sidecars.values_mut() {
+            if self.dice.one_in(150) {
+                sidecar.restart()?;
+                restarts += 1;
+            }
             let dead = sidecar.link.as_ref().is_some_and(|link| link.process != plane.process);
             if dead || (sidecar.link.is_some() && self.dice.one_in(30)) {
                 sidecar.link = None;
-                self.stats.cuts += 1;
+                cuts += 1;
                 let away = Duration::from_millis(u64::from(self.dice.below(1500)));
                 let stays = self.fault == Some(Fault::StaysAway);
                 sidecar.dial_at = if stays { Moment::NEVER } else { now.plus(away) };
             }
         }
+        self.count("cut streams", cuts);
+        self.count("sidecar restarts", restarts);
         Ok(())
     }
 
@@ -185,7 +185,8 @@ impl World {
                 1..=2 => self.dice.of(&SERVICES).map(|service| format!("{service}:{port}")),
                 _ => Some(format!("{}:{port}", cluster_ip(place))),
             };
-            let kind = BY_NAME[usize::from(name.as_ref().is_some_and(|name| name.contains('/')))];
+            let by_service = name.as_ref().is_some_and(|name| name.contains('/'));
+            let kind = if by_service { ResourceType::Outbound } else { ResourceType::Address };
             let (wants, drops) = (self.dice.one_in(6), self.dice.one_in(30));
             let Some(sidecar) = self.sidecars.get_mut(&id) else { continue };
             if let Some(name) = name.filter(|_| wants || sidecar.asked.len() < 2) {
@@ -209,7 +210,7 @@ impl World {
             self.sidecars.entry(id.clone()).or_insert_with(|| Sidecar::new(id, pod.uid));
         }
         let (now, fault) = (self.now, self.fault);
-        let mut heard = Vec::new();
+        let (mut heard, mut adopted) = (Vec::new(), 0);
         for (id, sidecar) in &mut self.sidecars {
             if sidecar.link.is_none() && sidecar.dial_at <= now && self.plane.back_at <= now {
                 let delay =
@@ -222,8 +223,9 @@ impl World {
             }
             let epochs = sidecar.hear(now, &self.plane, fault)?;
             heard.extend((epochs > 0).then(|| id.clone()));
-            self.stats.epochs += epochs;
+            adopted += epochs;
         }
+        self.count("epochs", adopted);
         self.note(|| format!("adopted by {heard:?}"));
         let (due, later) =
             std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.due <= now);

@@ -3,7 +3,6 @@
 //!
 //! Where a stall would show only as seconds, the sidecars' detection deadline is an hour: a test that
 //! depended on it could not pass.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

@@ -14,11 +14,11 @@ use tonic::{Request, Response, Status};
 
 /// The spans that came.
 #[derive(Debug, Clone, Default)]
-pub struct Collector(Arc<Mutex<Vec<Span>>>);
+pub(crate) struct Collector(Arc<Mutex<Vec<Span>>>);
 
 impl Collector {
     /// Serves on the listener.
-    pub fn on(listener: std::net::TcpListener) -> Self {
+    pub(crate) fn on(listener: std::net::TcpListener) -> Self {
         let collector = Self::default();
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -29,7 +29,7 @@ impl Collector {
     }
 
     /// All spans so far.
-    pub fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         self.0.lock().unwrap().clone()
     }
 }

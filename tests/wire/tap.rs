@@ -11,18 +11,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weft_tests::netns::Namespace;
 
 /// One direction of one connection: from, to.
-pub type Direction = (SocketAddrV4, SocketAddrV4);
+pub(crate) type Direction = (SocketAddrV4, SocketAddrV4);
 
 /// Payloads by sequence number; what is sent twice is kept once.
 type Segments = BTreeMap<u32, Vec<u8>>;
 
 /// All that has been seen so far.
 #[derive(Debug, Clone, Default)]
-pub struct Tap(Arc<Mutex<BTreeMap<Direction, Segments>>>);
+pub(crate) struct Tap(Arc<Mutex<BTreeMap<Direction, Segments>>>);
 
 impl Tap {
     /// Listens to every interface of a namespace from now on.
-    pub fn on(namespace: &Namespace) -> Self {
+    pub(crate) fn on(namespace: &Namespace) -> Self {
         /// `ETH_P_ALL`, in the network's order. Source: Linux `include/uapi/linux/if_ether.h`.
         const ALL: i32 = 0x0003_u16.to_be() as i32;
         let socket =
@@ -43,7 +43,7 @@ impl Tap {
     }
 
     /// The streams that went to a port, and those that came from it.
-    pub fn streams(&self, port: u16) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    pub(crate) fn streams(&self, port: u16) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let seen = self.0.lock().unwrap();
         let of = |matches: &dyn Fn(&Direction) -> bool| {
             let streams = seen.iter().filter(|(direction, _)| matches(direction));

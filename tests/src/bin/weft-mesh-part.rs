@@ -15,14 +15,14 @@ enum Part {
     /// A sidecar.
     Proxy(Box<RunArgs>),
     /// The control plane.
-    ControlPlane(weft_control_plane::RunArgs),
+    ControlPlane(Box<weft_control_plane::RunArgs>),
 }
 
 fn main() -> anyhow::Result<()> {
     match Part::parse() {
         Part::Proxy(args) => weft_proxy::app::run(*args),
         Part::ControlPlane(args) => {
-            let command = weft_control_plane::Command::Run(args);
+            let command = weft_control_plane::Command::Run(*args);
             weft_control_plane::run(weft_control_plane::Args { command })
         }
     }

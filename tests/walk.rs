@@ -2,11 +2,6 @@
 //! them, plaintext server, and what HTTP promises intact on the way.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod echo {
-    //! The service of `proto/echo.proto`, generated.
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
-    tonic::include_proto!("weft.test");
-}
 #[path = "walk/grpc.rs"]
 mod grpc;
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing here is shipped; the crate may see every other one and none may see it.
 
+pub mod echo;
 pub mod mesh;
 pub mod netns;
+pub mod sim;
 pub mod tidy;

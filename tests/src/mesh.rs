@@ -35,7 +35,7 @@ use serde_json::Value;
 
 pub use app::{Answer, App, Http, reply};
 pub use look::{DEADLINE, in_time, until};
-pub use manifest::Pod;
+pub use manifest::{Pod, Standing};
 pub use part::Part;
 pub use sidecar::Sidecar;
 pub use wire::Wire;
@@ -110,16 +110,14 @@ impl Plan {
     /// Dropped, it ends what was started.
     pub async fn start(self) -> Mesh {
         let Self { place, services, pods, control_plane } = self;
-        let text: Vec<String> =
-            services.iter().map(Service::to_string).chain(pods.iter().map(Pod::to_string)).collect();
-        place.save("place.yaml", &text.join("---\n"));
         place.tokens(&pods);
         let flags = control_plane;
         let mut mesh =
-            Mesh { sidecars: BTreeMap::new(), control_plane: None, grpc: None, flags, pods, place };
+            Mesh { sidecars: BTreeMap::new(), control_plane: None, grpc: None, flags, services, pods, place };
+        mesh.save_place();
         mesh.start_control_plane().await;
         let names: Vec<String> =
-            mesh.pods.iter().filter(|pod| pod.meshed).map(|pod| pod.name.clone()).collect();
+            mesh.pods.iter().filter(|pod| pod.started).map(|pod| pod.name.clone()).collect();
         for name in &names {
             mesh.spawn_sidecar(name);
         }
@@ -138,6 +136,7 @@ pub struct Mesh {
     control_plane: Option<Part>,
     grpc: Option<SocketAddr>,
     flags: Vec<String>,
+    services: Vec<Service>,
     pods: Vec<Pod>,
     place: Place,
 }
@@ -174,11 +173,16 @@ impl Mesh {
         std::fs::remove_file(self.place.manifest(name)).unwrap();
     }
 
-    /// Writes the pods that are there now, without those of the names given.
-    pub fn save_pods_without(&self, name: &str, gone: &[&str], services: &str) {
-        let pods = self.pods.iter().filter(|pod| !gone.contains(&pod.name.as_str()));
-        let text: Vec<String> = pods.map(Pod::to_string).collect();
-        self.place.save(name, &format!("{services}---\n{}", text.join("---\n")));
+    /// Says how a pod stands, in the one manifest of all services and pods.
+    pub fn stand(&mut self, pod: &str, standing: Standing) {
+        self.pods.iter_mut().find(|known| known.name == pod).expect("a pod of this mesh").standing = standing;
+        self.save_place();
+    }
+
+    fn save_place(&self) {
+        let pods = self.pods.iter().filter(|pod| pod.standing != Standing::Absent).map(Pod::to_string);
+        let text: Vec<String> = self.services.iter().map(Service::to_string).chain(pods).collect();
+        self.place.save("place.yaml", &text.join("---\n"));
     }
 
     /// Starts the control plane; after a kill on the address that it had.

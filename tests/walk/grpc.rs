@@ -8,9 +8,9 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::echo::Note;
-use super::echo::echo_client::EchoClient;
-use super::echo::echo_server::{Echo, EchoServer};
+use weft_tests::echo::Note;
+use weft_tests::echo::echo_client::EchoClient;
+use weft_tests::echo::echo_server::{Echo, EchoServer};
 use weft_tests::mesh;
 use weft_tests::mesh::{Mesh, Pod, in_time};
 

@@ -6,28 +6,27 @@
 //! Invariant: path and query reach the next hop byte for byte.
 
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Version};
+use http::{Method, Request, Version};
 use weft_proxy_core::Reason;
 
 /// Makes the request fit HTTP/1.1.
 ///
 /// # Errors
 /// [`Reason::MalformedHost`] when there is no authority to put into Host.
-pub(crate) fn to_http1(parts: &mut Parts) -> Result<(), Reason> {
-    let from_http2 = parts.version == Version::HTTP_2;
-    parts.version = Version::HTTP_11;
-    if parts.method == Method::CONNECT {
+pub(crate) fn to_http1<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    let from_http2 = request.version() == Version::HTTP_2;
+    *request.version_mut() = Version::HTTP_11;
+    if request.method() == Method::CONNECT {
         return Ok(());
     }
-    if let Some(authority) = parts.uri.authority() {
+    if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::MalformedHost)?;
-        parts.headers.insert(HOST, host);
-        parts.uri = origin_form(&parts.uri);
+        *request.uri_mut() = origin_form(request.uri());
+        request.headers_mut().insert(HOST, host);
     }
     if from_http2 {
-        join_cookies(&mut parts.headers);
+        join_cookies(request.headers_mut());
     }
     Ok(())
 }
@@ -36,22 +35,22 @@ pub(crate) fn to_http1(parts: &mut Parts) -> Result<(), Reason> {
 ///
 /// # Errors
 /// [`Reason::MalformedHost`] when there is no authority.
-pub(crate) fn to_http2(parts: &mut Parts) -> Result<(), Reason> {
-    parts.version = Version::HTTP_2;
-    let host = parts.headers.remove(HOST);
-    if parts.uri.scheme().is_some() && parts.uri.authority().is_some() {
+pub(crate) fn to_http2<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    if request.uri().scheme().is_some() && request.uri().authority().is_some() {
         return Ok(());
     }
-    let authority = match (parts.uri.authority(), host) {
+    let authority = match (request.uri().authority(), host) {
         (Some(authority), _) => authority.clone(),
         (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| Reason::MalformedHost)?,
         (None, None) => return Err(Reason::MalformedHost),
     };
-    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(authority);
     uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
-    parts.uri = Uri::from_parts(uri).map_err(|_| Reason::MalformedHost)?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Reason::MalformedHost)?;
     Ok(())
 }
 
@@ -75,38 +74,37 @@ fn join_cookies(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
 
-    fn parts(uri: &str, version: Version, host: Option<&str>) -> Parts {
+    fn request(uri: &str, version: Version, host: Option<&str>) -> Request<()> {
         let mut request = Request::builder().uri(uri).version(version);
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap()
     }
 
     #[test]
     fn an_http2_request_gets_host_and_origin_form_on_http1() {
-        let mut parts = parts("http://shop:80/a%2Fb?q=1", Version::HTTP_2, None);
-        parts.headers.append(COOKIE, HeaderValue::from_static("a=1"));
-        parts.headers.append(COOKIE, HeaderValue::from_static("b=2"));
-        to_http1(&mut parts).unwrap();
-        assert_eq!(parts.uri.to_string(), "/a%2Fb?q=1");
-        assert_eq!(parts.headers[HOST], "shop:80");
-        assert_eq!(parts.headers[COOKIE], "a=1; b=2");
+        let mut request = request("http://shop:80/a%2Fb?q=1", Version::HTTP_2, None);
+        request.headers_mut().append(COOKIE, HeaderValue::from_static("a=1"));
+        request.headers_mut().append(COOKIE, HeaderValue::from_static("b=2"));
+        to_http1(&mut request).unwrap();
+        assert_eq!(request.uri().to_string(), "/a%2Fb?q=1");
+        assert_eq!(request.headers()[HOST], "shop:80");
+        assert_eq!(request.headers()[COOKIE], "a=1; b=2");
     }
 
     #[test]
     fn an_http1_request_gets_an_authority_on_http2() {
-        let mut parts = parts("/x?y", Version::HTTP_11, Some("shop"));
-        to_http2(&mut parts).unwrap();
-        assert_eq!(parts.uri.to_string(), "http://shop/x?y");
-        assert!(parts.headers.get(HOST).is_none());
+        let mut request = request("/x?y", Version::HTTP_11, Some("shop"));
+        to_http2(&mut request).unwrap();
+        assert_eq!(request.uri().to_string(), "http://shop/x?y");
+        assert!(request.headers().get(HOST).is_none());
     }
 
     #[test]
     fn no_authority_is_no_http2_request() {
-        let mut parts = parts("/x", Version::HTTP_10, None);
-        assert_eq!(to_http2(&mut parts), Err(Reason::MalformedHost));
+        let mut request = request("/x", Version::HTTP_10, None);
+        assert_eq!(to_http2(&mut request), Err(Reason::MalformedHost));
     }
 }

@@ -18,7 +18,7 @@ use weft_proxy_core::{Head, Identity, Inbound, Peer, Reason, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 
-use crate::exchange::{Exchange, RequestBody, RequestTally, ResponseBody};
+use crate::exchange::{Exchange, Outgoing, RequestBody, RequestTally, ResponseBody};
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::Ending;
 use crate::record::connection::ConnectionRecord;
@@ -179,7 +179,7 @@ async fn walk(
             trace::context::inject(context, &mut parts.headers);
         }
     });
-    let request = Request::from_parts(parts, body);
+    let request = Box::new(Request::from_parts(parts, body));
     let response = forward(seat, exchange, request, protocol).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
     Ok(relay::answer(exchange, &seat.conn, response, version, agreed)?)
@@ -190,7 +190,7 @@ async fn walk(
 async fn forward(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     protocol: Protocol,
 ) -> Result<Response<Incoming>, Own> {
     let mut tries = 0;
@@ -221,7 +221,7 @@ const MOST_TRIES: u32 = weft_proxy_core::retry::MAX_ATTEMPTS;
 async fn attempt(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
-    request: Request<RequestBody>,
+    request: Outgoing,
     protocol: Protocol,
 ) -> Result<Response<Incoming>, Miss> {
     let worker = &seat.worker;

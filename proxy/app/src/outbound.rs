@@ -21,7 +21,7 @@ use weft_proxy_core::{Peer, Reason, Target as Meaning, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 
-use crate::exchange::{Exchange, RequestBody, RequestTally, ResponseBody};
+use crate::exchange::{Exchange, Outgoing, RequestBody, RequestTally, ResponseBody};
 use crate::lookup::Wanted;
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::connection::ConnectionRecord;
@@ -143,7 +143,7 @@ async fn walk(
         &mut parts.headers,
         hygiene::Keep { upgrade: asked == Asked::Upgrade, own: false },
     );
-    let request = Request::from_parts(parts, body);
+    let request = Box::new(Request::from_parts(parts, body));
     let response = within_deadline(seat, exchange, &routed, request).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
     let mut response = relay::answer(exchange, &seat.conn, response, version, agreed)?;
@@ -154,19 +154,23 @@ async fn walk(
 }
 
 /// All attempts, within the rule's deadline for the whole exchange.
+///
+/// Only a deadline costs a box: a future that is named before it is awaited is kept twice.
 async fn within_deadline(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
     routed: &Routed,
-    request: Request<RequestBody>,
+    request: Outgoing,
 ) -> Result<Response<Incoming>, Own> {
     let timeouts = routed.way.as_ref().map(|(service, plan)| service.outbound.timeouts(*plan));
     let each = timeouts.and_then(|timeouts| timeouts.attempt);
-    let attempts = attempts(seat, exchange, routed, request, each);
-    let Some(span) = timeouts.and_then(|timeouts| timeouts.request) else { return attempts.await };
+    let Some(span) = timeouts.and_then(|timeouts| timeouts.request) else {
+        return attempts(seat, exchange, routed, request, each).await;
+    };
     let deadline = tokio::time::Instant::now() + span;
     exchange.cut_at(deadline);
-    match tokio::time::timeout_at(deadline, Box::pin(attempts)).await {
+    let attempts = Box::pin(attempts(seat, exchange, routed, request, each));
+    match tokio::time::timeout_at(deadline, attempts).await {
         Ok(answered) => answered,
         Err(_) => Err(Own::from(Reason::RequestTimeout)),
     }
@@ -177,7 +181,7 @@ async fn attempts(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
     routed: &Routed,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     each: Option<Duration>,
 ) -> Result<Response<Incoming>, Own> {
     let worker = &seat.worker;
@@ -226,12 +230,12 @@ async fn attempt(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
     picked: &Picked,
-    request: Request<RequestBody>,
+    request: Outgoing,
     each: Option<Duration>,
 ) -> Result<Response<Incoming>, Miss> {
-    let trying = connect_and_relay(seat, exchange, picked, request);
-    let Some(span) = each else { return trying.await };
-    match tokio::time::timeout(span, Box::pin(trying)).await {
+    let Some(span) = each else { return connect_and_relay(seat, exchange, picked, request).await };
+    let trying = Box::pin(connect_and_relay(seat, exchange, picked, request));
+    match tokio::time::timeout(span, trying).await {
         Ok(answered) => answered,
         Err(_) => {
             Err(Miss { reason: Reason::AttemptTimeout, failure: Some(Failure::AttemptTimeout), unsent: None })
@@ -243,7 +247,7 @@ async fn connect_and_relay(
     seat: &Rc<Seat>,
     exchange: &Rc<Exchange>,
     picked: &Picked,
-    request: Request<RequestBody>,
+    request: Outgoing,
 ) -> Result<Response<Incoming>, Miss> {
     let backend = picked.upstream().backend();
     let target = Target {

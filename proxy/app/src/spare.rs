@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use weft_proxy_net::http::Body;
 
-use crate::exchange::RequestBody;
+use crate::exchange::{Outgoing, RequestBody};
 
 /// The head of a request that has no body.
 pub(crate) struct Spare {
@@ -33,12 +33,12 @@ pub(crate) fn of(request: &Request<RequestBody>) -> Option<Spare> {
 
 impl Spare {
     /// The request once more.
-    pub(crate) fn into_request(self) -> Request<RequestBody> {
+    pub(crate) fn into_request(self) -> Outgoing {
         let mut request = Request::new(Body::Empty);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
         *request.headers_mut() = self.headers;
-        request
+        Box::new(request)
     }
 }

@@ -34,24 +34,24 @@ pub(crate) async fn serve(
     let ended = match (seat.direction, http2) {
         (Direction::Inbound, false) => {
             let seat = seat.clone();
-            let service = Rc::new(service_fn(move |request| inbound::request(seat.clone(), request)));
+            let service = Rc::new(service_fn(move |request| slim(inbound::request(seat.clone(), request))));
             Box::pin(serve_http1(io.clone(), service, conn, limits.head)).await
         }
         (Direction::Outbound, false) => {
             let seat = seat.clone();
-            let service = Rc::new(service_fn(move |request| outbound::request(seat.clone(), request)));
+            let service = Rc::new(service_fn(move |request| slim(outbound::request(seat.clone(), request))));
             Box::pin(serve_http1(io.clone(), service, conn, limits.head)).await
         }
         (Direction::Inbound, true) => {
             let seat = seat.clone();
             let service =
-                Rc::new(service_fn(move |request| Box::pin(inbound::request(seat.clone(), request))));
+                Rc::new(service_fn(move |request| Box::pin(slim(inbound::request(seat.clone(), request)))));
             Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
         }
         (Direction::Outbound, true) => {
             let seat = seat.clone();
             let service =
-                Rc::new(service_fn(move |request| Box::pin(outbound::request(seat.clone(), request))));
+                Rc::new(service_fn(move |request| Box::pin(slim(outbound::request(seat.clone(), request)))));
             Box::pin(serve_http2(io.clone(), service, conn, limits.http2)).await
         }
     };
@@ -66,6 +66,17 @@ pub(crate) async fn serve(
         Ended::Upgraded => Box::pin(upgraded(worker, seat, io)).await,
     }
 }
+
+/// The future of one request, which is moved once whole: a room that makes it grow is noticed in every
+/// debug build.
+fn slim<F>(request: F) -> F {
+    debug_assert!(size_of::<F>() <= REQUEST_FUTURE, "a request's future has {} bytes", size_of::<F>());
+    request
+}
+
+/// Bytes of one request's future. Source: measured 2,448 inbound and 2,696 outbound; 7 KiB cost a tenth
+/// of a request's CPU in copies.
+const REQUEST_FUTURE: usize = 3072;
 
 /// Why a head could not be read; a connection that merely broke is no such thing.
 fn unreadable(error: &hyper::Error) -> Option<Reason> {

@@ -243,14 +243,19 @@ impl Picked {
         }
         let outcome =
             if good { Outcome::Success { latency: now.since(self.started) } } else { Outcome::Failure };
-        self.upstream.balancer.borrow_mut().finished(self.id, now, outcome)
+        self.upstream.balancer.borrow_mut().finished(self.id, self.started, now, outcome)
     }
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
         if !self.settled {
-            self.upstream.balancer.borrow_mut().finished(self.id, self.started, Outcome::Cancelled);
+            self.upstream.balancer.borrow_mut().finished(
+                self.id,
+                self.started,
+                self.started,
+                Outcome::Cancelled,
+            );
         }
     }
 }

@@ -133,8 +133,15 @@ impl Balancer {
         }
     }
 
-    /// An exchange with the endpoint ended.
-    pub fn finished(&mut self, id: EndpointId, now: Moment, outcome: Outcome) -> Option<Event> {
+    /// An exchange with the endpoint ended that began at `begun`. While the endpoint is ejected or
+    /// probed, what began before that says nothing about its health: only the probe does.
+    pub fn finished(
+        &mut self,
+        id: EndpointId,
+        begun: Moment,
+        now: Moment,
+        outcome: Outcome,
+    ) -> Option<Event> {
         let room = self.ejected.len() < self.may_be_ejected();
         let outlier = self.backend.policy.outlier;
         let slot = self.slots.find_mut(id)?;
@@ -143,15 +150,17 @@ impl Balancer {
             self.slots.release(id);
             return None;
         }
+        match outcome {
+            Outcome::Success { latency } => slot.load.observe(latency, now),
+            Outcome::Failure => slot.load.penalise(now),
+            Outcome::Cancelled => {}
+        }
+        if slot.health.is_stale(begun) {
+            return None;
+        }
         let event = match outcome {
-            Outcome::Success { latency } => {
-                slot.load.observe(latency, now);
-                slot.health.succeeded(now)
-            }
-            Outcome::Failure => {
-                slot.load.penalise(now);
-                slot.health.failed(&outlier, now, room)
-            }
+            Outcome::Success { .. } => slot.health.succeeded(now),
+            Outcome::Failure => slot.health.failed(&outlier, now, room),
             Outcome::Cancelled => {
                 let probing = !slot.health.is_closed();
                 slot.health.cancelled(now);

@@ -61,6 +61,7 @@ enum State {
         until: Moment,
     },
     Probing {
+        since: Moment,
         lease: Moment,
     },
 }
@@ -81,13 +82,24 @@ impl Health {
         match self.state {
             State::Closed => None,
             State::Ejected { until } => Some(until),
-            State::Probing { lease } => Some(lease),
+            State::Probing { lease, .. } => Some(lease),
+        }
+    }
+
+    /// Whether an exchange that began at `begun` says nothing about the endpoint as it is now: it went
+    /// out before the ejection, or before the probe that is under way.
+    #[must_use]
+    pub fn is_stale(&self, begun: Moment) -> bool {
+        match self.state {
+            State::Closed => false,
+            State::Ejected { .. } => true,
+            State::Probing { since, .. } => begun < since,
         }
     }
 
     /// A probe goes out. If its end is never told, another may follow after `lease`.
     pub fn probe(&mut self, now: Moment, lease: Duration) {
-        self.state = State::Probing { lease: now.plus(lease) };
+        self.state = State::Probing { since: now, lease: now.plus(lease) };
     }
 
     /// An exchange succeeded.

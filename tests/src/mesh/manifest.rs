@@ -5,12 +5,26 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// What the cluster says of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no such pod.
+    Absent,
+    /// It starts or ends: it is no endpoint.
+    Unready,
+    /// It is an endpoint.
+    Ready,
+}
+
 /// A pod: its application's ports, what it calls, and the flags of its sidecar.
 #[derive(Debug, Clone)]
 pub struct Pod {
     pub(super) name: String,
     pub(super) ip: IpAddr,
     pub(super) meshed: bool,
+    /// Its sidecar runs from the start.
+    pub(super) started: bool,
+    pub(super) standing: Standing,
     pub(super) serves: Vec<(u16, SocketAddr)>,
     pub(super) calls: Vec<String>,
     pub(super) flags: Vec<String>,
@@ -24,6 +38,8 @@ impl Pod {
             name: name.to_owned(),
             ip: Ipv4Addr::LOCALHOST.into(),
             meshed: true,
+            started: true,
+            standing: Standing::Ready,
             serves: Vec::new(),
             calls: Vec::new(),
             flags: Vec::new(),
@@ -63,7 +79,23 @@ impl Pod {
     #[must_use]
     pub fn without_sidecar(mut self) -> Self {
         self.meshed = false;
+        self.started = false;
         self
+    }
+
+    /// The pod is in the mesh, but its sidecar is not started: the test may do that later, or put
+    /// something else in its place.
+    #[must_use]
+    pub fn not_started(mut self) -> Self {
+        self.started = false;
+        self
+    }
+
+    /// The pod comes later: see [`Mesh::stand`](super::Mesh::stand).
+    #[must_use]
+    pub fn later(mut self) -> Self {
+        self.standing = Standing::Absent;
+        self.not_started()
     }
 
     pub(super) fn token(&self) -> String {
@@ -80,6 +112,7 @@ impl fmt::Display for Pod {
         let (name, app, ip) = (&self.name, self.app(), self.ip);
         let account = self.account.as_deref().unwrap_or(app);
         let sidecar = if self.meshed { "injected" } else { "'no'" };
+        let ready = if self.standing == Standing::Ready { "'True'" } else { "'False'" };
         let ports: Vec<String> =
             self.serves.iter().map(|(port, _)| format!("{{containerPort: {port}}}")).collect();
         write!(
@@ -88,7 +121,7 @@ impl fmt::Display for Pod {
              metadata: {{name: {name}, namespace: test, labels: {{app: {app}}}, \
              annotations: {{weft.dev/sidecar: {sidecar}}}}}\n\
              spec: {{serviceAccountName: {account}, containers: [{{name: app, ports: [{}]}}]}}\n\
-             status: {{podIP: {ip}, phase: Running, conditions: [{{type: Ready, status: 'True'}}]}}\n",
+             status: {{podIP: {ip}, phase: Running, conditions: [{{type: Ready, status: {ready}}}]}}\n",
             ports.join(", ")
         )
     }

@@ -111,6 +111,11 @@ impl Wire {
         String::from_utf8_lossy(&std::mem::take(&mut self.held)).into_owned()
     }
 
+    /// What was read and not asked for.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+
     /// The socket itself, when nothing read is waiting.
     pub fn into_stream(self) -> TcpStream {
         assert!(self.held.is_empty(), "{} bytes would be lost", self.held.len());

@@ -5,9 +5,10 @@
 //!
 //! Invariant: bodies are never held; a request is tried again only if it is still whole.
 
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use hyper::body::Incoming;
 use std::error::Error as _;
+use std::pin::Pin;
 use std::rc::Rc;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Reason, hygiene};
@@ -17,7 +18,7 @@ use weft_proxy_net::http::{Body, Conn, Lease, interim};
 use weft_proxy_net::sock::Io;
 
 use crate::convert;
-use crate::exchange::{Exchange, RequestBody, ResponseBody, ResponseTally};
+use crate::exchange::{Exchange, Outgoing, RequestBody, ResponseBody, ResponseTally};
 use crate::rooms::connect::Link;
 
 /// An attempt without an answer.
@@ -26,12 +27,12 @@ pub(crate) struct Miss {
     /// How the upstream failed; `None` where it did not: the downstream did.
     pub(crate) failure: Option<Failure>,
     /// The request, when the upstream never saw it.
-    pub(crate) unsent: Option<Request<RequestBody>>,
+    pub(crate) unsent: Option<Outgoing>,
 }
 
 impl Miss {
     /// An attempt that ended before the request was sent.
-    pub(crate) fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
+    pub(crate) fn unsent(reason: Reason, request: Outgoing) -> Self {
         let failure = match reason {
             Reason::WrongIdentity => Failure::WrongIdentity,
             _ => Failure::Connect,
@@ -44,17 +45,15 @@ impl Miss {
 pub(crate) async fn relay(
     exchange: &Exchange,
     link: Link,
-    request: Request<RequestBody>,
+    mut request: Outgoing,
     conn: &Rc<Conn>,
     downstream: &Io,
 ) -> Result<Response<Incoming>, Miss> {
     let version = request.version();
-    let (mut parts, body) = request.into_parts();
     let converted = match &link {
-        Link::Http1(_) => convert::to_http1(&mut parts),
-        Link::Http2 { .. } => convert::to_http2(&mut parts),
+        Link::Http1(_) => convert::to_http1(&mut request),
+        Link::Http2 { .. } => convert::to_http2(&mut request),
     };
-    let request = Request::from_parts(parts, body);
     if let Err(reason) = converted {
         return Err(Miss { reason, failure: None, unsent: None });
     }
@@ -65,7 +64,7 @@ pub(crate) async fn relay(
         }
         Link::Http2 { mut link, entered, reused } => {
             exchange.hold_stream(entered);
-            link.send(request).await.map_err(|failed| missed(failed, reused))
+            link.send(*request).await.map_err(|failed| missed(failed.into(), reused))
         }
     }
 }
@@ -73,30 +72,28 @@ pub(crate) async fn relay(
 async fn http1(
     exchange: &Exchange,
     mut lease: Lease<RequestBody>,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     downstream: Option<(Io, Rc<Conn>)>,
 ) -> Result<Response<Incoming>, Miss> {
-    let expects = request.headers().contains_key(http::header::EXPECT);
     let reused = lease.reused;
     let Some(link) = lease.link() else { return Err(Miss::unsent(Reason::Internal, request)) };
-    let go_on = expects.then(|| exchange.hold_body());
-    let listening = interim::listen(&mut request, downstream, link.io().clone(), go_on.clone());
-    let sending = link.send(request);
+    let go_on = request.headers().contains_key(http::header::EXPECT).then(|| exchange.hold_body());
+    let _listening = interim::listen(&mut request, downstream, link.io().clone(), go_on.clone());
+    // Pinned where it is: a future that moves into its await is kept twice.
+    let mut sending = std::pin::pin!(link.send(*request));
     exchange.hold_lease(lease);
     let answer = match go_on {
-        Some(go_on) => send_expecting(&go_on, sending).await,
         None => sending.await,
+        Some(go_on) => Box::pin(send_expecting(&go_on, sending.as_mut())).await,
     };
-    drop(listening);
-    answer.map_err(|failed| missed(failed, reused))
+    answer.map_err(|failed| missed(failed.into(), reused))
 }
 
 /// How long a body waits for `100 Continue` before it flows anyway. Source: RFC 9110 §10.1.1 leaves the
 /// span to the client; curl waits 1 s.
 const EXPECT_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-async fn send_expecting<T>(go_on: &Continue, sending: impl Future<Output = T>) -> T {
-    let mut sending = std::pin::pin!(sending);
+async fn send_expecting<T>(go_on: &Continue, mut sending: Pin<&mut impl Future<Output = T>>) -> T {
     match tokio::time::timeout(EXPECT_WAIT, sending.as_mut()).await {
         Ok(answer) => answer,
         Err(_) => {
@@ -110,7 +107,7 @@ fn missed(failed: Failed<RequestBody>, reused: bool) -> Miss {
     let Failed { error, unsent } = failed;
     if unsent.is_some() {
         let failure = if reused { Failure::StaleConnection } else { Failure::Connect };
-        return Miss { reason: Reason::UpstreamReset, failure: Some(failure), unsent };
+        return Miss { reason: Reason::UpstreamReset, failure: Some(failure), unsent: unsent.map(Box::new) };
     }
     let (reason, failure) = classify(&error);
     Miss { reason, failure, unsent: None }

@@ -58,7 +58,7 @@ fn id_of(balancer: &Balancer, at: u8) -> EndpointId {
 fn fail(balancer: &mut Balancer, id: EndpointId, times: u32, now: Moment) -> Option<Event> {
     (0..times).fold(None, |_, _| {
         balancer.started(id, now);
-        balancer.finished(id, now, Outcome::Failure)
+        balancer.finished(id, now, now, Outcome::Failure)
     })
 }
 
@@ -80,7 +80,7 @@ fn the_less_loaded_of_two_is_chosen() {
     (0..5).for_each(|_| balancer.started(busy, second(0)));
     assert!((0..50).all(|_| picked(balancer.pick(second(0), &mut chance, None)) != busy));
     for _ in 0..5 {
-        balancer.finished(busy, second(0), Outcome::Cancelled);
+        balancer.finished(busy, second(0), second(0), Outcome::Cancelled);
     }
     assert_eq!(balancer.in_flight(busy), 0);
     assert!((0..50).any(|_| picked(balancer.pick(second(0), &mut chance, None)) == busy));
@@ -94,7 +94,7 @@ fn a_slow_endpoint_is_avoided_and_tried_again_later() {
         let id = id_of(&balancer, at);
         let latency = if at == 0 { Duration::from_secs(1) } else { MS };
         balancer.started(id, second(1));
-        balancer.finished(id, second(1), Outcome::Success { latency });
+        balancer.finished(id, second(1), second(1), Outcome::Success { latency });
     }
     let slow = id_of(&balancer, 0);
     assert!((0..100).all(|_| picked(balancer.pick(second(2), &mut chance, None)) != slow));
@@ -114,7 +114,7 @@ fn shares_of_equal_endpoints_follow_their_weights() {
             balancer.started(id, now);
             // Latencies that differ by a tenth are equal.
             let latency = MS + Duration::from_micros(u64::from(chance.below(100)));
-            balancer.finished(id, now.plus(latency), Outcome::Success { latency });
+            balancer.finished(id, now.plus(latency), now.plus(latency), Outcome::Success { latency });
             let std::net::IpAddr::V4(ip) = balancer.endpoint(id).unwrap().address.ip() else {
                 unreachable!()
             };
@@ -141,7 +141,7 @@ fn consecutive_failures_eject_and_a_probe_restores() {
     // one probe at a time
     assert!((0..50).all(|_| picked(balancer.pick(second(11), &mut chance, None)) != bad));
     balancer.started(bad, second(11));
-    assert_eq!(balancer.finished(bad, second(12), SUCCESS), Some(Event::Restored));
+    assert_eq!(balancer.finished(bad, second(12), second(12), SUCCESS), Some(Event::Restored));
     assert_eq!(balancer.counts(), (2, 0));
 }
 
@@ -152,7 +152,7 @@ fn a_success_in_between_starts_the_count_anew() {
     for _ in 0..10 {
         assert_eq!(fail(&mut balancer, id, 4, second(1)), None);
         balancer.started(id, second(1));
-        assert_eq!(balancer.finished(id, second(1), SUCCESS), None);
+        assert_eq!(balancer.finished(id, second(1), second(1), SUCCESS), None);
     }
     assert!(!balancer.is_ejected(id));
 }
@@ -181,7 +181,7 @@ fn a_probe_that_is_cancelled_or_lost_is_followed_by_another() {
     let probe = Pick::Endpoint { id: bad, probe: true };
     assert_eq!(balancer.pick(second(10), &mut chance, None), probe);
     balancer.started(bad, second(10));
-    balancer.finished(bad, second(11), Outcome::Cancelled);
+    balancer.finished(bad, second(11), second(11), Outcome::Cancelled);
     assert_eq!(balancer.pick(second(11), &mut chance, None), probe, "after a cancelled one");
     assert_ne!(balancer.pick(second(12), &mut chance, None), probe);
     assert_eq!(balancer.pick(second(21), &mut chance, None), probe, "after one that was never started");
@@ -226,7 +226,7 @@ fn with_a_fallback_the_circuit_opens_and_a_probe_closes_it() {
     assert_eq!(balancer.pick(second(2), &mut chance, None), Pick::CircuitOpen);
     let Pick::Endpoint { id, probe: true } = balancer.pick(second(11), &mut chance, None) else { panic!() };
     balancer.started(id, second(11));
-    assert_eq!(balancer.finished(id, second(11), SUCCESS), Some(Event::Restored));
+    assert_eq!(balancer.finished(id, second(11), second(11), SUCCESS), Some(Event::Restored));
     let other = balancer.ids().find(|&other| other != id);
     assert_eq!(
         balancer.pick(second(11), &mut chance, other),
@@ -241,8 +241,26 @@ fn a_late_answer_from_before_the_ejection_does_not_restore() {
     let bad = id_of(&balancer, 0);
     balancer.started(bad, second(0));
     fail(&mut balancer, bad, 5, second(1));
-    assert_eq!(balancer.finished(bad, second(2), SUCCESS), None);
+    assert_eq!(balancer.finished(bad, second(0), second(2), SUCCESS), None);
     assert!(balancer.is_ejected(bad));
+}
+
+#[test]
+fn what_began_before_the_ejection_is_not_taken_for_the_probe() {
+    for late in [SUCCESS, Outcome::Failure, Outcome::Cancelled] {
+        let mut balancer = Balancer::new(&plain(2), second(0));
+        let mut chance = Chance::new(1);
+        let bad = id_of(&balancer, 0);
+        balancer.started(bad, second(0));
+        fail(&mut balancer, bad, 5, second(1));
+        let probe = Pick::Endpoint { id: bad, probe: true };
+        assert_eq!(balancer.pick(second(11), &mut chance, None), probe);
+        balancer.started(bad, second(11));
+        assert_eq!(balancer.finished(bad, second(0), second(12), late), None, "{late:?}");
+        assert_ne!(balancer.pick(second(12), &mut chance, None), probe, "{late:?}: one probe at a time");
+        assert_eq!(balancer.in_flight(bad), 1);
+        assert_eq!(balancer.finished(bad, second(11), second(13), SUCCESS), Some(Event::Restored));
+    }
 }
 
 #[test]
@@ -271,10 +289,10 @@ fn an_update_keeps_what_is_known_and_forgets_what_is_gone() {
     // its slot is not given away while a request is under way
     balancer.update(&plain(5), second(2));
     assert!(balancer.ids().all(|id| id != gone));
-    assert_eq!(balancer.finished(gone, second(3), Outcome::Failure), None);
+    assert_eq!(balancer.finished(gone, second(3), second(3), Outcome::Failure), None);
     balancer.update(&plain(9), second(3));
     assert!(balancer.ids().all(|id| id != gone), "a reused slot has another id");
-    assert_eq!(balancer.finished(gone, second(4), Outcome::Failure), None);
+    assert_eq!(balancer.finished(gone, second(4), second(4), Outcome::Failure), None);
     assert!(balancer.ids().all(|id| balancer.in_flight(id) == 0));
 }
 
@@ -354,7 +372,7 @@ proptest! {
                         1 => Outcome::Cancelled,
                         _ => Outcome::Failure,
                     };
-                    balancer.finished(id, now, outcome);
+                    balancer.finished(id, now, now, outcome);
                 }
                 Step::Finish { .. } => {}
                 Step::Update { count, fallback } => {

@@ -8,7 +8,7 @@
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -27,8 +27,8 @@ pub struct Failed<B> {
     pub unsent: Option<Request<B>>,
 }
 
-impl<B> From<hyper::client::conn::TrySendError<Request<B>>> for Failed<B> {
-    fn from(mut error: hyper::client::conn::TrySendError<Request<B>>) -> Self {
+impl<B> From<TrySendError<Request<B>>> for Failed<B> {
+    fn from(mut error: TrySendError<Request<B>>) -> Self {
         let unsent = error.take_message();
         Self { error: error.into_error(), unsent }
     }
@@ -112,16 +112,15 @@ where
     /// Sends one request.
     ///
     /// # Errors
-    /// [`Failed`] with the request when the upstream never saw it.
+    /// With the request when the upstream never saw it: see [`Failed`].
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection: the exchange cannot be finished.
     pub fn send(
         &mut self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failed<B>>> + use<B> {
-        let sent = self.sender.try_send_request(request);
-        async move { sent.await.map_err(Failed::from) }
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        self.sender.try_send_request(request)
     }
 
     /// The stream under the link.
@@ -305,16 +304,15 @@ where
     /// Sends one request.
     ///
     /// # Errors
-    /// [`Failed`] with the request when the upstream never saw it.
+    /// With the request when the upstream never saw it: see [`Failed`].
     ///
     /// # Cancel safety
     /// Dropping the future resets the stream.
     pub fn send(
         &mut self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failed<B>>> + use<B> {
-        let sent = self.sender.try_send_request(request);
-        async move { sent.await.map_err(Failed::from) }
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        self.sender.try_send_request(request)
     }
 }
 

@@ -179,7 +179,7 @@ impl Upstream {
                 "restored"
             }
         };
-        let Standing { ready, ejected } = self.tell();
+        let Standing { ready, ejected, .. } = self.tell();
         tracing::info!(backend = self.name.as_str(), %endpoint, ready, ejected, "endpoint: {what}");
         Some(what)
     }
@@ -188,7 +188,8 @@ impl Upstream {
     fn tell(&self) -> Standing {
         let (ready, ejected) = self.balancer.borrow().counts();
         let count = |endpoints| u32::try_from(endpoints).unwrap_or(u32::MAX);
-        let now = Standing { ready: count(ready), ejected: count(ejected) };
+        let waiting = self.links.borrow().iter().flatten().map(|linked| linked.links.waiting()).sum();
+        let now = Standing { ready: count(ready), ejected: count(ejected), waiting };
         self.meter.stands(self.told.replace(now), now);
         now
     }
@@ -209,11 +210,12 @@ impl Upstream {
         }
     }
 
-    /// The thread's tick: closes links that nobody uses.
+    /// The thread's tick: closes links that nobody uses, and tells how the backend stands.
     pub(crate) fn tick(&self) {
         for linked in self.links.borrow().iter().flatten() {
             linked.links.tick();
         }
+        self.tell();
     }
 }
 

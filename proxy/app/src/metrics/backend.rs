@@ -15,6 +15,8 @@ pub struct Standing {
     pub ready: u32,
     /// Endpoints that are ejected.
     pub ejected: u32,
+    /// Requests that wait for a connection, as the thread's tick finds them.
+    pub waiting: u32,
 }
 
 impl Standing {
@@ -53,6 +55,7 @@ impl BackendMeter {
     pub fn stands(&self, before: Standing, now: Standing) {
         self.out.fetch_add(i64::from(now.ejected) - i64::from(before.ejected), Ordering::Relaxed);
         self.open.fetch_add(i64::from(now.open()) - i64::from(before.open()), Ordering::Relaxed);
+        self.pending.fetch_add(i64::from(now.waiting) - i64::from(before.waiting), Ordering::Relaxed);
     }
 
     /// A request was refused because too many wait or too many connections are open.
@@ -68,11 +71,6 @@ impl BackendMeter {
     /// A retry was not made because the budget was spent.
     pub fn budget_spent(&self) {
         self.budget_spent.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A request began (+1) or ceased (-1) to wait for a connection.
-    pub fn waits(&self, change: i64) {
-        self.pending.fetch_add(change, Ordering::Relaxed);
     }
 
     /// Endpoints that are ejected now, over all workers.

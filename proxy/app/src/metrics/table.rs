@@ -172,7 +172,7 @@ mod tests {
         let edge = metrics.edge(0, &labels);
         let backend = metrics.backend(&labels.service);
         backend.ejected();
-        backend.stands(Standing::default(), Standing { ready: 1, ejected: 1 });
+        backend.stands(Standing::default(), Standing { ready: 1, ejected: 1, waiting: 0 });
         let second = |n: u64| Moment(n * 1_000_000_000);
         for _ in 0..100 {
             edge.request(Outcome::new(500, None, None), Duration::from_millis(900), 1, 1);

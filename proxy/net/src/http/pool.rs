@@ -84,6 +84,11 @@ where
         })
     }
 
+    /// Requests that wait for a connection.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.get()
+    }
+
     /// Takes new limits.
     pub fn set_limits(&self, limits: PoolLimits) {
         self.limits.set(limits);

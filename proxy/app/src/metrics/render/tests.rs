@@ -112,7 +112,7 @@ fn resilience_policy_and_state_show() {
     let metrics = Arc::new(Metrics::default());
     let backend = metrics.backend(&Name::from("shop/catalog:80"));
     backend.ejected();
-    backend.stands(Standing { ready: 1, ejected: 0 }, Standing { ready: 0, ejected: 1 });
+    backend.stands(Standing::default(), Standing { ready: 0, ejected: 1, waiting: 3 });
     let deny = RuleLabels {
         policy: Name::from("shop/only-cart"),
         rule: Name::from("1"),
@@ -128,6 +128,7 @@ fn resilience_policy_and_state_show() {
         ("weft_ejections_total", "shop/catalog:80", "1"),
         ("weft_endpoints_ejected", "shop/catalog:80", "1"),
         ("weft_circuit_open", "shop/catalog:80", "1"),
+        ("weft_requests_pending", "shop/catalog:80", "3"),
         ("weft_policy_verdicts_total", "policy=\"shop/only-cart\",rule=\"1\",verdict=\"deny\"", "1"),
         ("weft_refusals_total", "reason=\"denied_by_policy\",blame=\"policy\"", "1"),
         ("weft_limits_hit_total", "limit=\"header_bytes\"", "1"),

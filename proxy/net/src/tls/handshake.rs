@@ -65,11 +65,11 @@ impl TlsError {
     /// Whether a certificate was not acceptable.
     #[must_use]
     pub fn is_certificate(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Tls(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-            | Self::Peer(_) => true,
-            _ => false,
-        }
+                | Self::Peer(_)
+        )
     }
 
     /// Whether the peer proved another identity than the expected one.

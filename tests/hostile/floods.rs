@@ -129,7 +129,7 @@ fn a_stream_without_window_is_reset_and_its_neighbours_go_on() {
         http2.send(&frame(WINDOW_UPDATE, 0, 3, &[0, 0, 1, 0]));
         let (mut reset, mut whole) = (None, false);
         while reset.is_none() {
-            let frame = http2.next().expect("the connection goes on");
+            let frame = http2.receive().expect("the connection goes on");
             whole |= frame.kind == DATA && frame.stream == 3 && frame.flags & END_STREAM != 0;
             assert!(frame.kind != GOAWAY, "{frame:?}");
             if frame.kind == RST_STREAM {
@@ -140,7 +140,7 @@ fn a_stream_without_window_is_reset_and_its_neighbours_go_on() {
         assert!(whole, "the neighbour was answered");
         http2.send(&get(5, "/", &[]));
         http2.send(&frame(WINDOW_UPDATE, 0, 5, &[0, 0, 1, 0]));
-        let end = std::iter::from_fn(|| http2.next())
+        let end = std::iter::from_fn(|| http2.receive())
             .find(|frame| frame.stream == 5 && frame.flags & END_STREAM != 0);
         assert_eq!(end.map(|frame| frame.kind), Some(DATA));
     }

@@ -83,7 +83,11 @@ impl Exchange {
         if version == Version::HTTP_2 {
             self.worker.flows.borrow_mut().push(Rc::downgrade(self));
             sever::under(self.clone());
-            poll_fn(|cx| Poll::Ready(*self.flow.task.borrow_mut() = Some(cx.waker().clone()))).await;
+            poll_fn(|cx| {
+                *self.flow.task.borrow_mut() = Some(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
         }
     }
 

@@ -118,6 +118,36 @@ fn answers_that_nobody_reads_are_bounded_in_memory_and_time() {
 }
 
 #[test]
+fn a_stream_without_window_is_reset_and_its_neighbours_go_on() {
+    let rig = rig_with(&["--stall-timeout", "2s"]);
+    rig.application.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789");
+    for at in [rig.outbound, rig.inbound] {
+        let mut http2 = Http2::connect(at);
+        // Streams begin without window; the second one gets some.
+        http2.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+        http2.send(&[get(1, "/", &[]), get(3, "/", &[])].concat());
+        http2.send(&frame(WINDOW_UPDATE, 0, 3, &[0, 0, 1, 0]));
+        let (mut reset, mut whole) = (None, false);
+        while reset.is_none() {
+            let frame = http2.receive().expect("the connection goes on");
+            whole |= frame.kind == DATA && frame.stream == 3 && frame.flags & END_STREAM != 0;
+            assert!(frame.kind != GOAWAY, "{frame:?}");
+            if frame.kind == RST_STREAM {
+                reset = Some((frame.stream, frame.code()));
+            }
+        }
+        assert_eq!(reset.map(|(stream, _)| stream), Some(1));
+        assert!(whole, "the neighbour was answered");
+        http2.send(&get(5, "/", &[]));
+        http2.send(&frame(WINDOW_UPDATE, 0, 5, &[0, 0, 1, 0]));
+        let end = std::iter::from_fn(|| http2.receive())
+            .find(|frame| frame.stream == 5 && frame.flags & END_STREAM != 0);
+        assert_eq!(end.map(|frame| frame.kind), Some(DATA));
+    }
+    rig.until_limit_hit("stall_timeout");
+}
+
+#[test]
 fn clients_that_do_not_read_hold_no_more_than_the_limit_together() {
     let rig = rig_with(&["--max-held-bytes", "1000000"]);
     let body = vec![b'x'; 16 << 20];

@@ -103,7 +103,6 @@ impl Rig {
             assert!(ended.is_none() && started.elapsed() < PATIENCE, "not ready ({ended:?}): {}", self.log());
             std::thread::yield_now();
         };
-        let address = |value: &serde_json::Value| value.as_str().unwrap().parse().unwrap();
         self.admin = address(&ready["admin"]);
         let listeners: Vec<SocketAddr> = ready["listeners"].as_array().unwrap().iter().map(address).collect();
         let [outbound, outbound_h2, inbound, inbound_h2, inbound_detect] = listeners[..] else {
@@ -187,6 +186,10 @@ fn folder() -> PathBuf {
     let folder = std::env::temp_dir().join(format!("weft-raw-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+fn address(value: &serde_json::Value) -> SocketAddr {
+    value.as_str().unwrap().parse().unwrap()
 }
 
 /// A control plane on a thread of its own.

@@ -7,15 +7,16 @@
 //! Invariant: the link goes back to its pool only after the answer was read whole.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Version};
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Entered;
 use weft_proxy_net::http::interim::Continue;
+use weft_proxy_net::http::sever::{self, Sever};
 use weft_proxy_net::http::{Body, Cut, Finish, Lease, Tally};
 
 use crate::plane::DataLimits;
@@ -41,6 +42,18 @@ pub(crate) struct Exchange {
     go_on: OnceCell<Rc<Continue>>,
     held: RefCell<Held>,
     deadline: RefCell<Option<Pin<Box<tokio::time::Sleep>>>>,
+    flow: Flow,
+}
+
+/// Whether the downstream takes the answer's body.
+#[derive(Default)]
+struct Flow {
+    answered: Cell<bool>,
+    /// The downstream has room and asked for more than it was given.
+    asked: Cell<bool>,
+    stall_ticks: Cell<u32>,
+    severed: Cell<bool>,
+    task: RefCell<Option<Waker>>,
 }
 
 /// What an exchange keeps until its answer has been read.
@@ -61,6 +74,7 @@ impl Exchange {
             go_on: OnceCell::new(),
             held: RefCell::default(),
             deadline: RefCell::default(),
+            flow: Flow::default(),
         })
     }
 
@@ -69,6 +83,37 @@ impl Exchange {
         let go_on = self.go_on.get_or_init(Rc::default);
         go_on.hold();
         go_on.clone()
+    }
+
+    /// Lets the tick end this exchange's stream alone, when the downstream is HTTP/2.
+    ///
+    /// # Cancel safety
+    /// Ready at once.
+    pub(crate) async fn watch_flow(self: &Rc<Self>, version: Version) {
+        if version == Version::HTTP_2 {
+            self.worker.flows.borrow_mut().push(Rc::downgrade(self));
+            sever::under(self.clone());
+            poll_fn(|cx| {
+                *self.flow.task.borrow_mut() = Some(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    /// One tick: a stream whose downstream takes nothing of its answer for `limit` ticks is reset.
+    pub(crate) fn look_for_stall(&self, limit: u32) {
+        let flow = &self.flow;
+        if flow.asked.get() || !flow.answered.get() {
+            return flow.stall_ticks.set(0);
+        }
+        flow.stall_ticks.set(flow.stall_ticks.get().saturating_add(1));
+        if flow.stall_ticks.get() >= limit && !flow.severed.replace(true) {
+            self.limit_hit("stall_timeout");
+            if let Some(task) = flow.task.borrow_mut().take() {
+                task.wake();
+            }
+        }
     }
 
     /// Writes into the record, while it is open.
@@ -123,6 +168,7 @@ impl Exchange {
 
     /// The head of the answer is on its way downstream.
     pub(crate) fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+        self.flow.answered.set(true);
         let now = self.worker.now();
         self.note(|record| record.answered(status, headers, now));
     }
@@ -142,6 +188,12 @@ impl Exchange {
             Some(Poll::Ready(())) => Err(Cut),
             _ => Ok(()),
         }
+    }
+}
+
+impl Sever for Exchange {
+    fn is_severed(&self) -> bool {
+        self.flow.severed.get()
     }
 }
 
@@ -184,6 +236,8 @@ impl Tally for ResponseTally {
     const TO_DOWNSTREAM: bool = true;
 
     fn frame(&self, bytes: usize) {
+        self.0.flow.asked.set(false);
+        self.0.flow.stall_ticks.set(0);
         self.0.down.set(self.0.down.get() + bytes as u64);
     }
 
@@ -199,6 +253,7 @@ impl Tally for ResponseTally {
     }
 
     fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        self.0.flow.asked.set(true);
         Poll::Ready(self.0.poll_deadline(cx))
     }
 

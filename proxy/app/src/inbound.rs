@@ -157,6 +157,7 @@ pub(crate) async fn request(
     // What follows a CONNECT is meant for the tunnel, not for us.
     let tunnel = request.method() == Method::CONNECT;
     let exchange = Exchange::open(&seat.worker, seat.record(&request));
+    exchange.watch_flow(version).await;
     Ok(match walk(&seat, &exchange, request).await {
         Ok(response) => response,
         Err(mut own) => {

@@ -22,7 +22,7 @@ use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 
 use crate::exchange::{Exchange, Outgoing, RequestBody, RequestTally, ResponseBody};
-use crate::lookup::Wanted;
+use crate::lookup::{Answer, Wanted};
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::connection::ConnectionRecord;
 use crate::reply::{Own, is_grpc};
@@ -80,14 +80,14 @@ async fn destination(
 ) -> Result<Destination, Reason> {
     if let Door::Service(name) = door {
         if worker.service(name).is_none() {
-            worker.plane.lookup.ask(Wanted::Outbound(name.clone())).await;
+            count(worker, worker.plane.lookup.ask(Wanted::Outbound(name.clone())).await);
         }
         return worker.service(name).map(|_| Destination::Service(name.clone())).ok_or(Reason::ConfigTimeout);
     }
     let original = original.ok_or(Reason::Internal)?;
     let mut known = worker.target(original);
     if known.is_none() {
-        worker.plane.lookup.ask(Wanted::Address(original)).await;
+        count(worker, worker.plane.lookup.ask(Wanted::Address(original)).await);
         known = worker.target(original);
     }
     match known {
@@ -97,6 +97,15 @@ async fn destination(
             UnknownDestination::PassThrough => Ok(Destination::Unknown(original)),
             UnknownDestination::Refuse => Err(Reason::UnknownDestination),
         },
+    }
+}
+
+/// Counts the limits that a lookup met.
+fn count(worker: &Worker, answer: Answer) {
+    match answer {
+        Answer::Late => worker.limit_hit("lookup_timeout"),
+        Answer::Full => worker.limit_hit("lookups"),
+        Answer::Arrived | Answer::Unreachable => {}
     }
 }
 
@@ -124,6 +133,7 @@ pub(crate) async fn request(
     // What follows a CONNECT is meant for the tunnel, not for us.
     let tunnel = request.method() == Method::CONNECT;
     let exchange = Exchange::open(&seat.worker, seat.record(&request));
+    exchange.watch_flow(version).await;
     Ok(match walk(&seat, &exchange, request).await {
         Ok(response) => response,
         Err(mut own) => {

@@ -11,8 +11,8 @@ use weft_proxy_net::relay::{self, Relay, Relayed};
 use weft_proxy_net::sock::{Io, Sock};
 
 use crate::metrics::edge::{Direction, Edge};
+use crate::record::Ending;
 use crate::record::connection::ConnectionRecord;
-use crate::record::{Ending, Record};
 use crate::seat::{Seat, Seating};
 use crate::worker::Worker;
 use crate::{inbound, outbound};
@@ -112,12 +112,8 @@ async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
     let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
     if let Some(mut record) = record {
         record.carried(relayed.up, relayed.down);
-        close(record, relayed, worker);
+        record.close(ending(worker, relayed), worker.now());
     }
-}
-
-fn close(record: Record, relayed: Relayed, worker: &Worker) {
-    record.close(ending(relayed), worker.now());
 }
 
 /// Relays bytes both ways until they end.
@@ -132,15 +128,18 @@ pub(crate) async fn relay(
     let idle = worker.plane.limits.idle;
     let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
     record.carried(relayed.up, relayed.down);
-    record.close(ending(relayed), worker.now());
+    record.close(ending(worker, relayed), worker.now());
 }
 
-fn ending(relayed: Relayed) -> Ending {
+fn ending(worker: &Worker, relayed: Relayed) -> Ending {
     match relayed.end {
         relay::Ended::Clean => Ending::Complete,
         relay::Ended::DownstreamReset => Ending::Failed(Reason::Cancelled),
         relay::Ended::UpstreamReset | relay::Ended::Cut => Ending::Failed(Reason::UpstreamReset),
-        relay::Ended::Idle => Ending::Failed(Reason::IdleTimeout),
+        relay::Ended::Idle => {
+            worker.limit_hit("tcp_idle_timeout");
+            Ending::Failed(Reason::IdleTimeout)
+        }
         relay::Ended::Drained => Ending::Failed(Reason::Draining),
     }
 }

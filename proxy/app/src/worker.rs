@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -20,6 +20,7 @@ use weft_proxy_net::http::{Live, Pool, PoolLimits};
 use weft_proxy_net::sweep::Sweep;
 use weft_proxy_net::tls::Dialer;
 
+use crate::exchange::Exchange;
 use crate::metrics::backend::{PolicyVerdict, RuleLabels, RuleMeter};
 use crate::metrics::edge::{Edge, Kept};
 use crate::plane::Plane;
@@ -49,6 +50,8 @@ pub(crate) struct Worker {
     upstreams: RefCell<FxHashMap<Name, Rc<Upstream>>>,
     direct: RefCell<FxHashMap<SocketAddr, Rc<Upstream>>>,
     applications: RefCell<FxHashMap<SocketAddr, Links>>,
+    /// Exchanges whose streams the tick may end.
+    pub(crate) flows: RefCell<Vec<Weak<Exchange>>>,
     chance: RefCell<Chance>,
 }
 
@@ -94,6 +97,7 @@ impl Worker {
             upstreams: RefCell::default(),
             direct: RefCell::default(),
             applications: RefCell::default(),
+            flows: RefCell::default(),
             chance: RefCell::new(Chance::new(seed)),
             plane,
         })
@@ -289,6 +293,10 @@ impl Worker {
     pub(crate) fn tick(&self) {
         self.refresh();
         self.live.tick(&self.plane.limits.live);
+        let stall = ticks(self.plane.limits.live.stall);
+        self.flows.borrow_mut().retain(|exchange| {
+            exchange.upgrade().inspect(|exchange| exchange.look_for_stall(stall)).is_some()
+        });
         for upstream in self.upstreams.borrow().values().chain(self.direct.borrow().values()) {
             upstream.tick();
         }

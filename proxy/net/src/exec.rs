@@ -3,6 +3,7 @@
 //! Invariant: a future is spawned as it is; no `async` block around it holds it a second time.
 
 use crate::drive::Drive;
+use crate::http::sever::Severable;
 use crate::sock::Io;
 use std::cell::Cell;
 use std::future::Future;
@@ -27,6 +28,7 @@ where
 /// whoever polls it: its executor starts stream tasks only.
 #[derive(Clone)]
 pub struct LocalExec {
+    /// On the client's side: the connection, until its future came.
     first: Option<Rc<Cell<Option<Io>>>>,
 }
 
@@ -50,9 +52,10 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        match self.first.as_ref().and_then(|first| first.take()) {
-            Some(io) => spawn(Drive::new(future, io)),
-            None => spawn(future),
+        match self.first.as_ref().map(|first| first.take()) {
+            Some(Some(io)) => spawn(Drive::new(future, io)),
+            Some(None) => spawn(future),
+            None => spawn(Severable::new(future)),
         }
     }
 }

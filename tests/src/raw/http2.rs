@@ -94,7 +94,7 @@ impl Http2 {
     }
 
     /// The next frame, acknowledged where that is due; none at the end.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn receive(&mut self) -> Option<Frame> {
         let frame_read = read(&mut self.client)?;
         let (kind, ack) = (frame_read.kind, frame_read.flags & END_STREAM != 0);
         if (kind == SETTINGS || kind == PING) && !ack {
@@ -111,7 +111,7 @@ impl Http2 {
     /// How `stream` comes out.
     pub fn outcome(&mut self, stream: u32) -> Outcome {
         loop {
-            match self.next() {
+            match self.receive() {
                 None => return Outcome::Closed,
                 Some(frame) if frame.kind == GOAWAY && frame.code() != 0 => {
                     return Outcome::Goaway(frame.code());
@@ -127,7 +127,7 @@ impl Http2 {
     /// Reads until the connection is ended, and gives the code it was ended with.
     pub fn ended(&mut self) -> Outcome {
         let mut last = Outcome::Closed;
-        while let Some(frame) = self.next() {
+        while let Some(frame) = self.receive() {
             if frame.kind == GOAWAY {
                 last = Outcome::Goaway(frame.code());
             }

@@ -44,6 +44,7 @@ pub(crate) async fn identify(worker: &Worker, sock: Sock) -> Result<Session, Rea
         }
         Err(_) => {
             count(Handshake::TimedOut);
+            worker.limit_hit("handshake_timeout");
             Err(Reason::DownstreamTls)
         }
     }

@@ -14,7 +14,7 @@ use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Failed;
 use weft_proxy_net::http::interim::Continue;
-use weft_proxy_net::http::{Body, Conn, Flood, Lease, interim};
+use weft_proxy_net::http::{Body, Broken, Conn, Flood, Lease, interim};
 use weft_proxy_net::sock::Io;
 
 use crate::convert;
@@ -137,7 +137,8 @@ fn classify(error: &hyper::Error) -> (Reason, Option<Failure>) {
     if error.is_parse() {
         return (Reason::UpstreamProtocol, Some(Failure::AnswerBegan));
     }
-    if error.is_user() {
+    // hyper blames its user for a connection whose task has ended, too; only a body is the downstream's.
+    if error.is_user() && error.source().is_some_and(|source| source.is::<Broken>()) {
         return (Reason::Cancelled, None);
     }
     let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());

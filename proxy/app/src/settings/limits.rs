@@ -15,8 +15,8 @@ use super::values::{span, span_text};
 #[derive(Debug, Clone, PartialEq, Eq, Args, Serialize)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Downstream connections at a time, both directions together; more are not accepted until one
-    /// closes.
+    /// Downstream connections at a time on one data thread, both directions together; more are closed at
+    /// once.
     // Source: Weft's own; 9 KiB for each idle one stay under 150 MiB. Envoy and Linkerd set none.
     #[arg(long, env = "WEFT_MAX_CONNECTIONS", value_name = "N", default_value = "16384", value_parser = count)]
     pub max_connections: usize,

@@ -15,6 +15,7 @@ pub mod interim;
 pub mod live;
 pub mod pool;
 pub mod serve;
+pub mod sever;
 
 pub use body::{Body, Broken, Cut, Finish, Tally};
 pub use client::{Failed, Http1Link, Http2Link, Upgrade};

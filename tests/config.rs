@@ -189,6 +189,26 @@ async fn the_control_plane_dies_restarts_with_an_empty_memory_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_control_plane_that_lost_even_its_root_key_takes_the_mesh_over_again() {
+    let (old, new) = (App::saying("old").await, App::saying("new").await);
+    let mut mesh = two(&old, &new).start().await;
+    let door = mesh.door("client-0", "web:8080");
+    let mut kept = Http::open(door).await;
+    assert_eq!(kept.get("/").await.unwrap().body, "old");
+    mesh.kill_control_plane();
+    std::fs::remove_dir_all(mesh.folder().join("state")).unwrap();
+    mesh.start_control_plane().await;
+    // All certificates are of a root that nobody vouches for any more: each sidecar joins anew.
+    mesh.save("route.yaml", &route("new"));
+    until("new answers", async || {
+        let answer = Http::once(door, "/").await.ok()?;
+        (answer.body == "new").then_some(())
+    })
+    .await;
+    assert_eq!(kept.get("/").await.unwrap().body, "new");
+}
+
+#[tokio::test]
 async fn a_sidecar_starts_from_its_last_good_configuration_while_no_control_plane_answers() {
     let plan = mesh!().service("web", 8080, Some("http"));
     let address = SocketAddr::new(plan.coming(0), 8080);
@@ -204,6 +224,12 @@ async fn a_sidecar_starts_from_its_last_good_configuration_while_no_control_plan
         .start()
         .await;
     answers(mesh.door("client-0", "web:8080"), "plain").await;
+    let state = mesh.folder().join("client-0.state");
+    until("the service is on disk", async || {
+        let files = std::fs::read_dir(&state).ok()?.filter_map(|file| std::fs::read(file.ok()?.path()).ok());
+        files.into_iter().any(|bytes| String::from_utf8_lossy(&bytes).contains("test/web:8080")).then_some(())
+    })
+    .await;
     drop(mesh.take_sidecar("client-0"));
     mesh.kill_control_plane();
     mesh.start_sidecar("client-0").await;

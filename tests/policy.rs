@@ -100,9 +100,7 @@ async fn a_denied_grpc_call_ends_with_permission_denied() {
 async fn a_denied_tcp_connection_is_reset_before_the_application_sees_a_byte() {
     let (app, count) = counting().await;
     let mesh = pair(&app, "tcp").manifest("deny.yaml", DENY).start().await;
-    let mut wire = Wire::open(mesh.door("client-0", "web:8080")).await;
-    let _ = wire.try_send("let me in\n").await;
-    assert_eq!(wire.rest().await, "");
+    assert_eq!(Wire::ask(mesh.door("client-0", "web:8080"), "let me in\n").await, "");
     let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
     assert_eq!(line["kind"], "connection", "{line}");
     assert_eq!(
@@ -123,18 +121,17 @@ async fn strict_mutual_tls_refuses_plaintext_that_permissive_takes() {
         until("the application is reached", async || (count.load(Ordering::SeqCst) > 0).then_some(())).await;
         mesh.save("strict.yaml", STRICT);
         let line = until("plaintext is refused", async || {
-            let mut wire = Wire::open(address).await;
-            let _ = wire.try_send(ask).await;
-            wire.finish().await;
-            wire.rest().await;
+            let wire = Wire::try_open(address).await;
+            if let Some(mut wire) = wire {
+                let _ = wire.try_send(ask).await && wire.try_finish().await;
+                wire.rest().await;
+            }
             mesh.sidecar("web-0").log().into_iter().find(|line| line["reason"] == "mtls_required")
         })
         .await;
         assert_eq!(line["blame"], "policy", "{line}");
         let reached = count.load(Ordering::SeqCst);
-        let mut wire = Wire::open(address).await;
-        let _ = wire.try_send(ask).await;
-        let said = wire.rest().await;
+        let said = Wire::ask(address, ask).await;
         assert!(!said.contains("reached") && !said.starts_with("HTTP/1.1 200"), "{said}");
         assert_eq!(count.load(Ordering::SeqCst), reached, "{protocol}: plaintext reached the application");
         // A peer with the mesh's TLS still comes in.
@@ -158,9 +155,8 @@ async fn another_pods_certificate_behind_the_address_is_refused() {
             .pod(Pod::named("client-0").calls("web:8080"))
             .start()
             .await;
-        let mut wire = Wire::open(mesh.door("client-0", "web:8080")).await;
-        let _ = wire.try_send("GET /secret HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n").await;
-        let answer = wire.rest().await;
+        let request = "GET /secret HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n";
+        let answer = Wire::ask(mesh.door("client-0", "web:8080"), request).await;
         let expected = if protocol == "http" { "HTTP/1.1 503 " } else { "" };
         assert!(answer.starts_with(expected) && !answer.contains("reached"), "{protocol}: {answer}");
         let line = mesh.sidecar("client-0").logged("the refusal", has_reason).await;
@@ -186,7 +182,7 @@ async fn exchange(wire: &mut Wire) {
 
 /// Whether a new connection reaches the application.
 async fn is_reached(mesh: &Mesh) -> bool {
-    let mut wire = Wire::open(mesh.door("client-0", "web:8080")).await;
+    let Some(mut wire) = Wire::try_open(mesh.door("client-0", "web:8080")).await else { return false };
     wire.try_send("hello\n").await && wire.try_until("\n").await.is_some()
 }
 

@@ -216,8 +216,7 @@ async fn a_server_that_is_not_there_refuses_and_the_client_learns_it() {
         .pod(Pod::named("client-0").calls("db:3306"))
         .start()
         .await;
-    let mut wire = client(&mesh).await;
-    assert_eq!(wire.rest().await, "");
+    assert_eq!(Wire::ask(mesh.door("client-0", "db:3306"), "anybody?").await, "");
     let line = connection(&mesh).await;
     assert_eq!(line["reason"], "connect_refused", "{line}");
 }

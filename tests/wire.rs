@@ -327,7 +327,8 @@ fn a_call_by_the_pods_own_address_is_mutual_tls_too() {
         place.start_control_plane().await;
         place.start_sidecar(|place| &place.client, "client-0", "10.88.1.1").await;
         place.start_sidecar(|place| &place.server, "server-0", "10.88.2.1").await;
-        // Where sidecars are told by where they go, pods' addresses are theirs alone.
+        // Where sidecars are told by where they go, pods' addresses are theirs alone: the application's
+        // own calls to them are not captured, and there is nothing to see.
         if !has_other_users() {
             return;
         }

@@ -22,7 +22,27 @@ impl Wire {
     /// # Cancel safety
     /// Dropped, nothing is open.
     pub async fn open(address: SocketAddr) -> Self {
-        Self::on(in_time("connecting", TcpStream::connect(address)).await.unwrap())
+        Self::try_open(address).await.unwrap_or_else(|| panic!("{address} refuses connections"))
+    }
+
+    /// Connects, where the peer may refuse: a reset that is quick enough comes before the connection is
+    /// said to be there.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is open.
+    pub async fn try_open(address: SocketAddr) -> Option<Self> {
+        in_time("connecting", TcpStream::connect(address)).await.ok().map(Self::on)
+    }
+
+    /// All that comes back for some bytes until the connection ends, by whatever kind of end.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is open.
+    pub async fn ask(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+        let Some(mut wire) = Self::try_open(address).await else { return String::new() };
+        // Who refuses may do so before it has read.
+        let _ = wire.try_send(bytes).await;
+        wire.rest().await
     }
 
     /// On a connection that is there.
@@ -52,6 +72,14 @@ impl Wire {
     /// Nothing is lost.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
+    }
+
+    /// Ends this side's half, and says whether the connection was still there.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn try_finish(&mut self) -> bool {
+        self.stream.shutdown().await.is_ok()
     }
 
     /// Everything up to and with `mark`; `None`: the connection ended before.

@@ -9,7 +9,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use http::{HeaderMap, Request, StatusCode, Version};
@@ -53,6 +53,8 @@ struct Flow {
     asked: Cell<bool>,
     stall_ticks: Cell<u32>,
     severed: Cell<bool>,
+    /// Where the worker keeps this exchange for the tick.
+    place: Cell<Option<usize>>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -91,13 +93,31 @@ impl Exchange {
     /// Ready at once.
     pub(crate) async fn watch_flow(self: &Rc<Self>, version: Version) {
         if version == Version::HTTP_2 {
-            self.worker.flows.borrow_mut().push(Rc::downgrade(self));
+            self.join_flows();
             sever::under(self.clone());
             poll_fn(|cx| {
                 *self.flow.task.borrow_mut() = Some(cx.waker().clone());
                 Poll::Ready(())
             })
             .await;
+        }
+    }
+
+    fn join_flows(self: &Rc<Self>) {
+        let mut flows = self.worker.flows.borrow_mut();
+        self.flow.place.set(Some(flows.len()));
+        flows.push(Rc::downgrade(self));
+    }
+
+    /// Takes the exchange off the tick's list; at once, so that its memory serves the next request.
+    fn leave_flows(&self) {
+        let Some(place) = self.flow.place.take() else { return };
+        let mut flows = self.worker.flows.borrow_mut();
+        if flows.get(place).is_some_and(|known| std::ptr::eq(known.as_ptr(), self)) {
+            flows.swap_remove(place);
+            if let Some(moved) = flows.get(place).and_then(Weak::upgrade) {
+                moved.flow.place.set(Some(place));
+            }
         }
     }
 
@@ -199,6 +219,7 @@ impl Sever for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.leave_flows();
         self.close(Some(Reason::Cancelled));
         self.release();
     }

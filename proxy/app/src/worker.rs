@@ -294,9 +294,12 @@ impl Worker {
         self.refresh();
         self.live.tick(&self.plane.limits.live);
         let stall = ticks(self.plane.limits.live.stall);
-        self.flows.borrow_mut().retain(|exchange| {
-            exchange.upgrade().inspect(|exchange| exchange.look_for_stall(stall)).is_some()
-        });
+        let flows = self.flows.borrow().len();
+        for place in 0..flows {
+            // Nothing is borrowed while the exchange is looked at: its end changes the list.
+            let exchange = self.flows.borrow().get(place).and_then(Weak::upgrade);
+            exchange.iter().for_each(|exchange| exchange.look_for_stall(stall));
+        }
         for upstream in self.upstreams.borrow().values().chain(self.direct.borrow().values()) {
             upstream.tick();
         }

@@ -111,6 +111,19 @@ async fn a_denied_tcp_connection_is_reset_before_the_application_sees_a_byte() {
 }
 
 #[tokio::test]
+async fn an_open_tcp_connection_ends_when_policy_newly_denies_it() {
+    let (app, count) = counting().await;
+    let mesh = pair(&app, "tcp").start().await;
+    let mut wire = Wire::open(mesh.door("client-0", "web:8080")).await;
+    wire.send("still allowed\n").await;
+    until("the application is reached", async || (count.load(Ordering::SeqCst) > 0).then_some(())).await;
+    mesh.save("deny.yaml", DENY);
+    wire.rest().await;
+    let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
+    assert_eq!(line["reason"], "denied_by_policy", "{line}");
+}
+
+#[tokio::test]
 async fn strict_mutual_tls_refuses_plaintext_that_permissive_takes() {
     for (protocol, ask) in [("http", "GET / HTTP/1.1\r\nhost: web\r\n\r\n"), ("tcp", "hello\n")] {
         let (app, count) = counting().await;

@@ -144,7 +144,22 @@ async fn bytes(
         Err(reason) => return stream::refuse(worker, sock, record, reason),
     };
     let edge = edges::inbound(worker, &peer, here.port, Wire::Tcp);
-    stream::relay(worker, sock, application, record, &edge).await;
+    let forbidden = newly_denied(worker, &peer, here.port);
+    stream::relay(worker, sock, application, record, &edge, forbidden).await;
+}
+
+/// Ready when a newer configuration denies what was allowed: the only reason for which a policy ends an
+/// open connection. Requests need no such watch, because each is judged.
+async fn newly_denied(worker: &Worker, peer: &Peer, port: u16) -> Reason {
+    loop {
+        worker.changed.notified().await;
+        let Some(inbound) = worker.inbound() else { continue };
+        if let Err((reason, policy)) = authorize_bytes(worker, &inbound, peer, port) {
+            let policy = policy.as_ref().map(weft_proxy_core::Name::as_str);
+            tracing::info!(?policy, port, "an open connection is newly denied");
+            return reason;
+        }
+    }
 }
 
 /// One request for the application.

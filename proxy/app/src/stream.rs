@@ -116,19 +116,27 @@ async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
     }
 }
 
-/// Relays bytes both ways until they end.
+/// Relays bytes both ways until they end, or until `forbidden` says why they must.
 pub(crate) async fn relay(
     worker: &Worker,
     downstream: Sock,
     upstream: Sock,
     mut record: ConnectionRecord,
     edge: &std::sync::Arc<Edge>,
+    forbidden: impl Future<Output = Reason>,
 ) {
     record.relay(edge, upstream.peer_addr().ok(), worker.now());
     let idle = worker.plane.limits.idle;
-    let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
-    record.carried(relayed.up, relayed.down);
-    record.close(ending(worker, relayed), worker.now());
+    let mut relaying = std::pin::pin!(Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)));
+    let (moved, ending) = tokio::select! {
+        relayed = relaying.as_mut() => ((relayed.up, relayed.down), ending(worker, relayed)),
+        reason = forbidden => {
+            relaying.abort();
+            (relaying.moved(), Ending::Failed(reason))
+        }
+    };
+    record.carried(moved.0, moved.1);
+    record.close(ending, worker.now());
 }
 
 fn ending(worker: &Worker, relayed: Relayed) -> Ending {

@@ -12,6 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 use weft_proxy_core::authorize::RuleRef;
 use weft_proxy_core::{
     Backend, Chance, Endpoint, Inbound, Moment, Name, Outbound, Snapshot, Target, Turns, spec,
@@ -44,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) places: Places,
     edges: RefCell<Kept<Edge>>,
     rules: RefCell<Kept<RuleMeter>>,
+    /// Wakes who waits for a newer snapshot.
+    pub(crate) changed: Notify,
     snapshot: RefCell<Arc<Snapshot>>,
     generation: Cell<u64>,
     services: RefCell<FxHashMap<Name, Rc<Service>>>,
@@ -87,6 +90,7 @@ impl Worker {
             generation: Cell::new(snapshot.generation),
             snapshot: RefCell::new(snapshot),
             live: Live::default(),
+            changed: Notify::new(),
             ledger: Ledger::new(&plane.telemetry, number),
             sweep: Sweep::new(),
             dialer: Dialer::new(plane.identity.clone()),
@@ -176,6 +180,7 @@ impl Worker {
         });
         self.services.borrow_mut().retain(|name, _| snapshot.outbounds.contains_key(name));
         *self.snapshot.borrow_mut() = snapshot;
+        self.changed.notify_waiters();
         let known: Vec<_> = self.upstreams.borrow().values().cloned().collect();
         for upstream in known {
             self.join_fallback(&upstream);

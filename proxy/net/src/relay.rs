@@ -81,6 +81,12 @@ impl Relay {
         Self { downstream, upstream, watch, up: 0, down: 0 }
     }
 
+    /// Makes both connections end with a reset when the relay is dropped: it was forbidden, not finished.
+    pub fn abort(&self) {
+        self.downstream.abort();
+        self.upstream.abort();
+    }
+
     /// Bytes moved so far: from downstream, from upstream.
     #[must_use]
     pub fn moved(&self) -> (u64, u64) {

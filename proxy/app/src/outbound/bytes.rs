@@ -50,7 +50,7 @@ pub(super) async fn relay(
             }
         }
     }
-    stream::relay(worker, sock, upstream, record, &edge).await;
+    stream::relay(worker, sock, upstream, record, &edge, std::future::pending()).await;
 }
 
 /// Rooms 5 to 7 for bytes. An endpoint that cannot be reached is left for another while nothing was

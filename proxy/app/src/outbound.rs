@@ -207,7 +207,8 @@ async fn attempts(
     loop {
         made += 1;
         let Choice { mut picked, fallback } = balance(worker, &routed.upstream, exclude)?;
-        exclude = Some(picked.id());
+        // An id means something in its own backend's balancer only.
+        exclude = (!fallback).then(|| picked.id());
         let mut spare = spare::of(&request);
         seat.note_attempt(exchange, routed.way.as_ref(), &picked, request.headers_mut());
         if fallback {
@@ -234,6 +235,10 @@ async fn attempts(
                 && may_retry(failure, &method, true, made, false)
                 && picked.upstream().may_spend_retry(now)
             {
+                if failure == Failure::StaleConnection {
+                    // The endpoint did nothing wrong: an old connection to it had ended.
+                    exclude = None;
+                }
                 request = again;
                 continue;
             }

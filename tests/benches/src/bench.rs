@@ -168,7 +168,7 @@ fn peer(name: &str, args: &Args) -> Result<Box<dyn Peer>> {
 fn out(args: &Args) -> Result<PathBuf> {
     let folder = match &args.out {
         Some(folder) => folder.clone(),
-        None => std::env::current_exe()?.parent().context("the rig has no folder")?.join("weft-bench"),
+        None => std::env::current_exe()?.parent().context("the rig has no folder")?.join("weft-bench-report"),
     };
     std::fs::create_dir_all(&folder)?;
     Ok(folder.canonicalize()?)

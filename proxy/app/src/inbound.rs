@@ -22,7 +22,7 @@ use crate::exchange::{Exchange, Outgoing, RequestBody, RequestTally, ResponseBod
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::Ending;
 use crate::record::connection::ConnectionRecord;
-use crate::reply::{Own, is_grpc};
+use crate::reply::Own;
 use crate::rooms::accept::{Accepted, Door};
 use crate::rooms::authorize::{authorize, authorize_bytes, demands_mutual_tls};
 use crate::rooms::connect::{self, Target};
@@ -167,19 +167,7 @@ pub(crate) async fn request(
     seat: Rc<Seat>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    seat.conn.begin();
-    let (version, grpc) = (request.version(), is_grpc(request.headers()));
-    // What follows a CONNECT is meant for the tunnel, not for us.
-    let tunnel = request.method() == Method::CONNECT;
-    let exchange = Exchange::open(&seat.worker, seat.record(&request));
-    exchange.watch_flow(version).await;
-    Ok(match walk(&seat, &exchange, request).await {
-        Ok(response) => response,
-        Err(mut own) => {
-            own.close |= tunnel;
-            seat.refuse(&exchange, own, version, grpc)
-        }
-    })
+    stream::answer(seat, request, walk).await
 }
 
 async fn walk(

@@ -2,17 +2,22 @@
 //!
 //! Invariant: a connection's record closes once, whichever way the connection goes.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use weft_proxy_core::Reason;
 use weft_proxy_net::http::{Conn, Ended, serve_http1, serve_http2};
 use weft_proxy_net::relay::{self, Relay, Relayed};
 use weft_proxy_net::sock::{Io, Sock};
 
+use crate::exchange::{Exchange, ResponseBody};
 use crate::metrics::edge::{Direction, Edge};
 use crate::record::Ending;
 use crate::record::connection::ConnectionRecord;
+use crate::reply::{Own, is_grpc};
 use crate::seat::{Seat, Seating};
 use crate::worker::Worker;
 use crate::{inbound, outbound};
@@ -78,6 +83,31 @@ pub(crate) async fn serve(
         }
         Ended::Upgraded => Box::pin(upgraded(worker, seat, io)).await,
     }
+}
+
+/// Answers one request: opens its exchange, lets it take the spine's walk, and puts a refusal into an
+/// answer of our own.
+pub(crate) async fn answer<W>(
+    seat: Rc<Seat>,
+    request: Request<Incoming>,
+    walk: W,
+) -> Result<Response<ResponseBody>, Infallible>
+where
+    W: AsyncFnOnce(&Rc<Seat>, &Rc<Exchange>, Request<Incoming>) -> Result<Response<ResponseBody>, Own>,
+{
+    seat.conn.begin();
+    let (version, grpc) = (request.version(), is_grpc(request.headers()));
+    // What follows a CONNECT is meant for the tunnel, not for us.
+    let tunnel = request.method() == Method::CONNECT;
+    let exchange = Exchange::open(&seat.worker, seat.record(&request));
+    exchange.watch_flow(version).await;
+    Ok(match walk(&seat, &exchange, request).await {
+        Ok(response) => response,
+        Err(mut own) => {
+            own.close |= tunnel;
+            seat.refuse(&exchange, own, version, grpc)
+        }
+    })
 }
 
 /// The future of one request, which is moved once whole: a room that makes it grow is noticed in every

@@ -1,0 +1,2 @@
+//! `cargo dev`: what a developer does around the code.
+fn main() {}

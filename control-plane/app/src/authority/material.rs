@@ -183,6 +183,16 @@ impl Material {
         (bundle(signer), key, bundle(&self.roots))
     }
 
+    /// What is trusted.
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.roots.clone()
+    }
+
+    /// The signer's certificate.
+    pub fn signer(&self) -> CertificateDer<'static> {
+        self.signer.clone()
+    }
+
     /// End of the first life on the way from the signer to its root, seconds since 1970.
     pub fn not_after(&self) -> u64 {
         self.not_after

@@ -41,6 +41,9 @@ const TYPE: &str = "kubernetes.io/tls";
 /// Pause between two looks while there is no usable Secret. Source: Weft's own; the leader makes one
 /// within milliseconds.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a deleted Secret may be gone before it is written back. Source: Weft's own; replacing by
+/// force deletes and creates within milliseconds.
+const GRACE: Duration = Duration::from_secs(5);
 /// Time between two looks at how long roots and signer live. Source: Weft's own; the warning comes weeks
 /// ahead.
 const AGE_CHECK: Duration = Duration::from_secs(6 * 3600);
@@ -112,7 +115,7 @@ impl Root {
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE.mul_f64(1.0 + chance())) => {}
-                _ = self.leading.changed() => {}
+                Ok(()) = self.leading.changed() => {}
             }
         }
     }
@@ -140,13 +143,11 @@ impl Root {
                     None => return,
                 },
                 led = self.leading.changed() => if led.is_err() { return },
+                () = tokio::time::sleep(GRACE), if !present => present = self.restore().await,
                 () = tokio::time::sleep_until(next_age) => {
                     next_age = Instant::now() + AGE_CHECK;
                     self.tell_age(&authority.roots(), &authority.signer());
                 }
-            }
-            if !present {
-                present = self.restore().await;
             }
         }
     }

@@ -104,7 +104,7 @@ fn pods(world: &World<'_>) -> BTreeMap<std::net::IpAddr, Vec<PodAddress>> {
             address: String::new(),
             workload: pod.path(),
             identity: world.identity(pod),
-            zone: pod.zone.clone(),
+            zone: world.model.zone(pod).to_owned(),
             weight: 1,
         };
         for address in &pod.addresses {

@@ -9,6 +9,7 @@
 
 mod lower;
 mod object;
+mod probe;
 mod read;
 mod route;
 mod workload;

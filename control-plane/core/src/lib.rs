@@ -16,6 +16,7 @@
 
 pub mod compile;
 pub mod config;
+pub mod inject;
 pub mod model;
 pub mod report;
 pub mod session;

@@ -62,7 +62,7 @@ pub(super) fn of_pods(world: &World<'_>, address: IpAddr) -> Vec<PodAddress> {
             address: String::new(),
             workload: pod.path(),
             identity: world.identity(pod),
-            zone: pod.zone.clone(),
+            zone: world.model.zone(pod).to_owned(),
             weight: 1,
         };
         PodAddress { ports, shared: pod.host_network, endpoint }

@@ -29,6 +29,8 @@ pub(super) struct Index {
     pub(super) pods_by_address: Relation<IpAddr>,
     /// Pods by each label.
     pub(super) pods_by_label: Relation<Label>,
+    /// Pods by node.
+    pub(super) pods_by_node: Relation<String>,
     /// Services by the first label that they select.
     pub(super) services_by_label: Relation<Label>,
     /// Services by their own addresses.
@@ -78,6 +80,8 @@ impl Index {
             Fact::Pod(pod) => {
                 set(&mut self.pods_by_address, pod.addresses.iter().copied(), key, linked);
                 set(&mut self.pods_by_label, labels(pod), key, linked);
+                let node = Some(pod.node.clone()).filter(|node| !node.is_empty());
+                set(&mut self.pods_by_node, node.into_iter(), key, linked);
             }
             Fact::Slice(slice) => {
                 set(&mut self.slices_by_service, of_slice(slice), key, linked);
@@ -98,7 +102,12 @@ impl Index {
                 });
                 set(&mut self.traffic_by_fallback, fallback, key, linked);
             }
-            Fact::Authorization(_) | Fact::Tls(_) | Fact::Mesh(_) | Fact::Unsupported(_) => {}
+            Fact::Authorization(_)
+            | Fact::Tls(_)
+            | Fact::Mesh(_)
+            | Fact::Unsupported(_)
+            | Fact::Node(_)
+            | Fact::Namespace(_) => {}
         }
     }
 }

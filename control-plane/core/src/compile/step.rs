@@ -136,7 +136,15 @@ fn say(world: &World<'_>, key: &ObjectKey, state: &mut State, report: &mut Repor
             let verdict = Verdict { subject: Subject::Object, conditions: vec![refused] };
             report.entry(meta).verdicts.push(verdict);
         }
-        Some(Fact::Mesh(_) | Fact::Slice(_) | Fact::Pod(_) | Fact::Route(_)) | None => {}
+        Some(
+            Fact::Mesh(_)
+            | Fact::Slice(_)
+            | Fact::Pod(_)
+            | Fact::Route(_)
+            | Fact::Node(_)
+            | Fact::Namespace(_),
+        )
+        | None => {}
     }
 }
 

@@ -7,6 +7,7 @@
 //! Service ──→ itself, its addresses, routes and traffic policies that name it
 //! Slice ────→ its Service            Pod ──→ itself, its addresses, Services that may have it
 //! Route ────→ itself, its parents, their other routes       Mesh ──→ everything
+//! Node ─────→ its pods
 //! TrafficPolicy → itself, its targets, their other policies
 //! AuthorizationPolicy, TlsPolicy → itself, the pods of its namespace or of the mesh
 //! ```
@@ -97,6 +98,12 @@ impl Work {
                 self.objects.insert(key.clone());
             }
             Fact::Unsupported(_) => drop(self.objects.insert(key.clone())),
+            Fact::Node(_) => {
+                let pods = index.pods_by_node.get(&key.name).into_iter().flatten();
+                pods.filter_map(|pod| model.pods.get(pod)).for_each(|pod| self.pod(model, index, pod));
+            }
+            // Injection looks at these; nothing is compiled of them.
+            Fact::Namespace(_) => {}
         }
     }
 

@@ -127,7 +127,7 @@ impl<'a> World<'a> {
             address: SocketAddr::new(*address, number),
             pod: Some(pod),
             ready: pod.ready,
-            zone: pod.zone.clone(),
+            zone: self.model.zone(pod).to_owned(),
         };
         pods.filter_map(|pod| Some((pod, pod.target(&port.target)?)))
             .flat_map(|(pod, number)| pod.addresses.iter().map(move |address| member(pod, address, number)))

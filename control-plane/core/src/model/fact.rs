@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TlsPolicySpec, TrafficPolicySpec};
 
-use super::{Kind, Meta, Model, ObjectKey, Pod, Policy, Route, Service, Slice};
+use super::{Kind, Meta, Model, Namespace, Node, ObjectKey, Pod, Policy, Route, Service, Slice};
 
 /// One fact of any kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +31,10 @@ pub(crate) enum Fact<'a> {
     Mesh(&'a Policy<MeshSpec>),
     /// An object of a kind that is refused.
     Unsupported(&'a Meta),
+    /// A node.
+    Node(&'a Node),
+    /// A namespace.
+    Namespace(&'a Namespace),
 }
 
 impl Model {
@@ -48,6 +52,8 @@ impl Model {
             Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
                 self.unsupported.get(key).map(Fact::Unsupported)
             }
+            Kind::Node => self.nodes.get(key).map(Fact::Node),
+            Kind::Namespace => self.namespaces.get(key).map(Fact::Namespace),
         }
     }
 
@@ -65,6 +71,8 @@ impl Model {
             Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
                 shift(&mut self.unsupported, &mut other.unsupported, key);
             }
+            Kind::Node => shift(&mut self.nodes, &mut other.nodes, key),
+            Kind::Namespace => shift(&mut self.namespaces, &mut other.namespaces, key),
         }
     }
 }

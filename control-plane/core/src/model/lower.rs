@@ -13,8 +13,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    ContainerPort, Meta, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint, SlicePort, TargetPort,
-    Transport,
+    ContainerPort, Meta, Namespace, Node, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint,
+    SlicePort, TargetPort, Transport,
     workload::{POD_IP_ANNOTATION, SIDECAR_ANNOTATION, SIDECAR_CONTAINER},
 };
 
@@ -98,6 +98,8 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
     let account = spec.and_then(|spec| spec.service_account_name.clone()).filter(|name| !name.is_empty());
     let ended = phase(object).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
     Pod {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
         addresses: pod_addresses(object, &annotations),
         owner: owner(object, &labels).unwrap_or_else(|| meta.key.name.clone()),
         meta,
@@ -113,6 +115,24 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
             .collect(),
         labels,
     }
+}
+
+/// The facts of a Node. Names and load balancers' addresses are not its own.
+pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
+    let own = |address: &&core::NodeAddress| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP");
+    let status = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let texts: Vec<String> = status.filter(own).map(|address| address.address.clone()).collect();
+    let labels = object.metadata.labels.as_ref();
+    Node {
+        meta,
+        zone: labels.and_then(|labels| labels.get(ZONE_LABEL)).cloned().unwrap_or_default(),
+        addresses: addresses(&texts),
+    }
+}
+
+/// The facts of a Namespace.
+pub(super) fn namespace(meta: Meta, object: core::Namespace) -> Namespace {
+    Namespace { meta, labels: object.metadata.labels.unwrap_or_default() }
 }
 
 fn phase(object: &core::Pod) -> Option<&str> {

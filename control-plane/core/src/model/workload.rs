@@ -134,6 +134,10 @@ pub struct SliceEndpoint {
 pub struct Pod {
     /// The object.
     pub meta: Meta,
+    /// What tells it from another pod of the same name; empty in a folder.
+    pub uid: String,
+    /// The node it runs on; empty: unknown, or none yet.
+    pub node: String,
     /// Its addresses: of the status, else of the annotation `weft.dev/pod-ip`.
     pub addresses: Vec<IpAddr>,
     /// Its labels.
@@ -148,7 +152,7 @@ pub struct Pod {
     pub ended: bool,
     /// It has a sidecar.
     pub sidecar: bool,
-    /// Zone; empty: unknown.
+    /// Zone by its own label; empty: that of its node.
     pub zone: String,
     /// It shares its node's address.
     pub host_network: bool,
@@ -183,6 +187,26 @@ pub struct ContainerPort {
     pub name: String,
     /// Number of the port.
     pub port: u16,
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The object.
+    pub meta: Meta,
+    /// Zone; empty: unknown.
+    pub zone: String,
+    /// Its own addresses: the kubelet's probes come from them.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A Namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// The object.
+    pub meta: Meta,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A pod with this annotation and the value "injected" has a sidecar. The injector sets it.

@@ -38,6 +38,7 @@ const PODS: &[&str] = &["p1", "p2", "p3", "p4"];
 const ADDRESSES: &[&str] = &["10.1.0.1", "10.1.0.2", "10.1.0.3", "fd00::1"];
 const CLUSTER_ADDRESSES: &[&str] = &["10.96.0.1", "10.96.0.2", "fd96::1", "None"];
 const LABELS: &[&str] = &["x", "y"];
+const NODES: &[&str] = &["n1", "n2"];
 const OTHERS: &[&str] = &["o1", "o2", "o3"];
 const PORTS: [u16; 2] = [80, 81];
 
@@ -79,9 +80,10 @@ fn service() -> impl Strategy<Value = Value> {
 
 fn pod() -> impl Strategy<Value = Value> {
     let addresses = prop::sample::subsequence(ADDRESSES, 0..=2);
-    let state = (any::<bool>(), any::<bool>(), name(&["Running", "Running", "Succeeded"]), any::<bool>());
+    let phase = name(&["Running", "Running", "Succeeded"]);
+    let state = (any::<bool>(), any::<bool>(), phase, any::<bool>(), name(NODES));
     (namespace(), name(PODS), addresses, prop::option::of(name(LABELS)), state).prop_map(
-        |(namespace, name, addresses, label, (ready, sidecar, phase, host))| {
+        |(namespace, name, addresses, label, (ready, sidecar, phase, host, node))| {
             let mut metadata = meta(namespace, name, 0);
             if let Some(label) = label {
                 metadata["labels"] = json!({"app": label, "tier": "t"});
@@ -93,7 +95,7 @@ fn pod() -> impl Strategy<Value = Value> {
             let ready = if ready { "True" } else { "False" };
             json!({
                 "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
-                "spec": {"serviceAccountName": name, "hostNetwork": host, "containers":
+                "spec": {"serviceAccountName": name, "nodeName": node, "hostNetwork": host, "containers":
                     [{"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}]},
                 "status": {"phase": phase, "podIPs": ips, "conditions": [{"type": "Ready", "status": ready}]},
             })
@@ -212,12 +214,17 @@ fn wide() -> impl Strategy<Value = Value> {
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "TLSRoute",
             "metadata": meta(namespace, name, 0), "spec": {}})
     });
-    prop_oneof![mesh, unsupported]
+    let node = (name(NODES), name(&["z1", "z2"])).prop_map(|(name, zone)| {
+        let metadata = json!({"name": name, "labels": {"topology.kubernetes.io/zone": zone}});
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata,
+            "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}})
+    });
+    prop_oneof![mesh, unsupported, node]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let apply =
-        prop_oneof![4 => service(), 5 => pod(), 4 => slice(), 4 => route(), 4 => policy(), 1 => wide()];
+        prop_oneof![4 => service(), 5 => pod(), 4 => slice(), 4 => route(), 4 => policy(), 2 => wide()];
     let kinds = [
         (Kind::Service, SERVICES),
         (Kind::Pod, PODS),
@@ -229,6 +236,7 @@ fn step() -> impl Strategy<Value = Step> {
         (Kind::TrafficPolicy, OTHERS),
         (Kind::TlsRoute, OTHERS),
         (Kind::Mesh, &["mesh", "other"]),
+        (Kind::Node, NODES),
     ];
     let remove = (prop::sample::select(kinds.to_vec()), namespace(), any::<prop::sample::Index>());
     let remove = remove.prop_map(|((kind, names), namespace, index)| {
@@ -312,8 +320,8 @@ proptest! {
             let mut model = Model::default();
             for step in steps {
                 match step {
-                    Step::Apply(document) => model.apply(object(&document), None),
-                    Step::Remove(kind, namespace, name) => model.remove(kind, &namespace, &name),
+                    Step::Apply(document) => drop(model.apply(object(&document), None)),
+                    Step::Remove(kind, namespace, name) => drop(model.remove(kind, &namespace, &name)),
                     Step::Compile => {}
                 }
             }

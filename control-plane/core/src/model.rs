@@ -7,6 +7,7 @@
 //! by *validate*, so that removing what it clashed with makes it good without a new event.
 //! Invariant: the order in which objects arrive does not matter.
 
+mod fact;
 mod lower;
 mod object;
 mod probe;
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TlsPolicySpec, TrafficPolicySpec};
 
+pub(crate) use self::fact::Fact;
 pub use self::{
     object::{Kind, Object, ObjectKey},
     read::{Read, ReadError, read, unknown_fields},

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use weft_control_plane_core::Delta;
 use weft_control_plane_core::config::{Config, Key, Resource, ResourceType};
 use weft_control_plane_core::session::Published;
 use weft_proto::names::Workload;
@@ -41,23 +42,40 @@ impl Publisher {
     pub fn publish(&self, config: Config) -> (Arc<Published>, bool) {
         let config = Arc::new(config);
         let before = self.sender.borrow().clone();
-        let next = match before {
-            None => Published::new(FIRST, config, encode),
-            Some(before) => match before.after(config) {
-                None => return (before, false),
-                Some(next) => next,
-            },
+        let next = match &before {
+            None => Some(Published::new(FIRST, config, encode)),
+            Some(before) => before.after(config),
         };
-        let next = Arc::new(next);
-        self.sender.send_replace(Some(Arc::clone(&next)));
-        (next, true)
+        self.show(before, next)
+    }
+
+    /// Publishes a difference, if sidecars can see it; returns what is published now and whether that is
+    /// new. It costs what the difference is.
+    pub fn apply(&self, delta: &Delta) -> (Arc<Published>, bool) {
+        let before = self.sender.borrow().clone();
+        let next = match &before {
+            None => Published::nothing(encode).apply(delta),
+            Some(before) => before.apply(delta),
+        };
+        self.show(before, next)
+    }
+
+    fn show(&self, before: Option<Arc<Published>>, next: Option<Published>) -> (Arc<Published>, bool) {
+        match (before, next) {
+            (Some(before), None) => (before, false),
+            (_, next) => {
+                let next = Arc::new(next.unwrap_or_else(|| Published::nothing(encode)));
+                self.sender.send_replace(Some(Arc::clone(&next)));
+                (next, true)
+            }
+        }
     }
 }
 
 /// The service account of a workload in a published state; none: the workload is not known.
 pub fn account<'a>(published: &'a Published, workload: &Workload) -> Option<&'a str> {
     let key = Key::new(ResourceType::Inbound, workload.to_string());
-    match published.config().resources.get(&key)? {
+    match published.resource(&key)? {
         Resource::Inbound(inbound) => Some(&inbound.service_account),
         _ => None,
     }

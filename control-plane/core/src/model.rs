@@ -10,6 +10,7 @@
 mod fact;
 mod lower;
 mod object;
+mod probe;
 mod read;
 mod route;
 mod workload;

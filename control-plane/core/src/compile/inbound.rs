@@ -5,7 +5,10 @@
 //! Invariant: every pod that has not ended has one, sidecar or not: a sidecar that nobody announced
 //! still enforces what applies to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
     kinds::Kinds,
@@ -83,7 +86,17 @@ pub(super) fn inbound(pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -
         authorizations: policies.authorizations(pod, &names),
         services: served.services.iter().map(|service| service.path()).collect(),
         owner: pod.owner.clone(),
+        probes: pod.probes.clone(),
+        probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(pod) },
     }
+}
+
+/// Where the kubelet's probes come from.
+fn probe_sources(pod: &Pod) -> Vec<IpAddr> {
+    let mut sources = pod.host_addresses.clone();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
 }
 
 fn bare(port: u16) -> InboundPort {

@@ -14,7 +14,7 @@ use k8s_openapi::{
 
 use super::{
     ContainerPort, Meta, Namespace, Node, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint,
-    SlicePort, TargetPort, Transport,
+    SlicePort, TargetPort, Transport, probe,
     workload::{POD_IP_ANNOTATION, SIDECAR_ANNOTATION, SIDECAR_CONTAINER},
 };
 
@@ -107,6 +107,8 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
         ready: !ended && object.metadata.deletion_timestamp.is_none() && reported_ready(object),
         ended,
         sidecar: has_sidecar(object, &annotations),
+        probes: probe::probes(containers(object)),
+        host_addresses: host_addresses(object),
         zone: labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ports: containers(object)
@@ -155,6 +157,16 @@ fn pod_addresses(object: &core::Pod, annotations: &BTreeMap<String, String>) -> 
     addresses(&texts)
 }
 
+/// The addresses of the pod's node, as the pod's own status has them.
+fn host_addresses(object: &core::Pod) -> Vec<IpAddr> {
+    let status = object.status.as_ref();
+    let mut texts: Vec<String> = status.and_then(|status| status.host_ip.clone()).into_iter().collect();
+    texts.extend(
+        status.iter().flat_map(|status| status.host_ips.iter().flatten()).map(|host| host.ip.clone()),
+    );
+    addresses(&texts)
+}
+
 fn has_sidecar(object: &core::Pod, annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(SIDECAR_ANNOTATION).is_some_and(|value| value == "injected")
         || containers(object).any(|container| container.name == SIDECAR_CONTAINER)
@@ -194,7 +206,7 @@ fn addresses(texts: &[String]) -> Vec<IpAddr> {
     addresses
 }
 
-fn port_number(port: i32) -> Option<u16> {
+pub(super) fn port_number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use weft_control_plane_core::Delta;
 use weft_control_plane_core::config::{Config, Key, Resource, ResourceType, Trust};
 use weft_control_plane_core::session::Published;
 use weft_proto::names::Workload;
@@ -41,38 +42,55 @@ impl Publisher {
     }
 
     /// Publishes a config if it differs; returns what is published now and whether that is new.
-    pub fn publish(&self, config: Config) -> (Arc<Published>, bool) {
+    pub fn publish(&self, mut config: Config) -> (Arc<Published>, bool) {
         let trust = self.trust();
-        self.send(config, trust.as_ref())
+        if let Some((key, resource)) = trust.as_ref().map(resource) {
+            config.resources.insert(key, resource);
+        }
+        let config = Arc::new(config);
+        let before = self.sender.borrow().clone();
+        let next = match &before {
+            None => Some(Published::new(FIRST, config, encode)),
+            Some(before) => before.after(config),
+        };
+        self.show(before, next)
+    }
+
+    /// Publishes a difference, if sidecars can see it; returns what is published now and whether that is
+    /// new. It costs what the difference is.
+    pub fn apply(&self, delta: &Delta) -> (Arc<Published>, bool) {
+        let trust = self.trust();
+        let before = self.sender.borrow().clone();
+        let next = match &before {
+            None => {
+                let mut first = delta.clone();
+                first.upserts.extend(trust.as_ref().map(resource).map(|(key, it)| (key, Arc::new(it))));
+                Published::nothing(encode).apply(&first)
+            }
+            Some(before) => before.apply(delta),
+        };
+        self.show(before, next)
     }
 
     /// From now on whatever is published holds this trust; what is published already gets it at once.
     pub fn trust_in(&self, trust: Trust) {
         let mut held = self.trust();
-        let published = self.sender.borrow().clone();
-        if let Some(published) = published {
-            self.send(Config::clone(published.config()), Some(&trust));
+        let before = self.sender.borrow().clone();
+        if let Some(next) = before.as_ref().and_then(|before| before.apply(&only(&trust))) {
+            self.show(before, Some(next));
         }
         *held = Some(trust);
     }
 
-    fn send(&self, mut config: Config, trust: Option<&Trust>) -> (Arc<Published>, bool) {
-        if let Some(trust) = trust {
-            let key = Key::new(ResourceType::Trust, trust.trust_domain.clone());
-            config.resources.insert(key, Resource::Trust(trust.clone()));
+    fn show(&self, before: Option<Arc<Published>>, next: Option<Published>) -> (Arc<Published>, bool) {
+        match (before, next) {
+            (Some(before), None) => (before, false),
+            (_, next) => {
+                let next = Arc::new(next.unwrap_or_else(|| Published::nothing(encode)));
+                self.sender.send_replace(Some(Arc::clone(&next)));
+                (next, true)
+            }
         }
-        let config = Arc::new(config);
-        let before = self.sender.borrow().clone();
-        let next = match before {
-            None => Published::new(FIRST, config, encode),
-            Some(before) => match before.after(config) {
-                None => return (before, false),
-                Some(next) => next,
-            },
-        };
-        let next = Arc::new(next);
-        self.sender.send_replace(Some(Arc::clone(&next)));
-        (next, true)
     }
 
     /// Held while something is published, so that neither of two publications loses the other's change.
@@ -80,6 +98,19 @@ impl Publisher {
         // Trust is replaced whole, so a panic elsewhere leaves it sound.
         self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Trust as a resource.
+fn resource(trust: &Trust) -> (Key, Resource) {
+    (Key::new(ResourceType::Trust, trust.trust_domain.clone()), Resource::Trust(trust.clone()))
+}
+
+/// A difference in trust, and in nothing else.
+fn only(trust: &Trust) -> Delta {
+    let (key, resource) = resource(trust);
+    let mut delta = Delta::default();
+    delta.upserts.insert(key, Arc::new(resource));
+    delta
 }
 
 /// Publishes the authority's roots whenever they change.
@@ -98,7 +129,7 @@ pub async fn follow(publisher: Publisher, authority: Arc<Authority>) {
 /// The service account of a workload in a published state; none: the workload is not known.
 pub fn account<'a>(published: &'a Published, workload: &Workload) -> Option<&'a str> {
     let key = Key::new(ResourceType::Inbound, workload.to_string());
-    match published.config().resources.get(&key)? {
+    match published.resource(&key)? {
         Resource::Inbound(inbound) => Some(&inbound.service_account),
         _ => None,
     }

@@ -10,6 +10,8 @@
 //! Invariant: no behaviour lives here, and a field that is not known is refused, never dropped.
 
 mod authorization;
+pub mod chart;
+pub mod crds;
 mod duration;
 mod mesh;
 #[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]

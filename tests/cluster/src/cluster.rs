@@ -70,7 +70,8 @@ impl Cluster {
             return None;
         }
         let name = format!("test-{}", std::process::id());
-        let up = || Self::start(&Options::new(&name)).map_err(|error| format!("{error:#}"));
+        let up = || Self::start(&Options::new(&name).with_echo()?);
+        let up = || up().map_err(|error: anyhow::Error| format!("{error:#}"));
         match SHARED.get_or_init(up) {
             Ok(cluster) => Some(cluster),
             Err(error) => panic!("the cluster did not come up: {error}"),

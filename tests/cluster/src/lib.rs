@@ -21,3 +21,4 @@ pub mod mesh;
 pub mod part;
 mod program;
 pub mod skip;
+pub mod workload;

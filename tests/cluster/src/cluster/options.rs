@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::Image;
 use crate::part::{KUBERNETES, NAME_SERVER, PAUSE};
+use crate::workload;
 
 /// How kube-proxy makes Services real.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -47,6 +48,15 @@ impl Options {
             detached: false,
             images: Vec::new(),
         }
+    }
+
+    /// With the tests' workload loaded.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn with_echo(mut self) -> anyhow::Result<Self> {
+        self.images.push(workload::archive(workload::ECHO_IMAGE)?);
+        Ok(self)
     }
 
     /// Builds what is missing, makes the state folder and writes this into it; gives the programs' folder.

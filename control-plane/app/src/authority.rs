@@ -158,20 +158,34 @@ impl Authority {
     /// # Errors
     /// The issuer is at its end, or the library refuses the key.
     pub fn sign(&self, identity: &SpiffeId, key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
+        self.sign_names(vec![SanType::URI(identity.to_string().try_into()?)], key)
+    }
+
+    /// Signs a server's leaf for DNS names, for those who do not speak SPIFFE: the API server that calls
+    /// the webhook.
+    ///
+    /// # Errors
+    /// As for [`Authority::sign`], or a name that is no DNS name.
+    pub fn sign_server(&self, names: &[String], key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
+        let names = names.iter().map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
+        self.sign_names(names.collect::<Result<_, AuthorityError>>()?, key)
+    }
+
+    fn sign_names(&self, names: Vec<SanType>, key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
         let Some(slot) = &self.intermediate else {
-            return self.sign_with(identity, key, &self.root_issuer, self.root_not_after, None);
+            return self.sign_with(names, key, &self.root_issuer, self.root_not_after, None);
         };
         if unix_now() >= slot.load().renew_after {
             slot.store(Arc::new(Intermediate::new(&self.root_issuer, self.root_not_after)?));
         }
         let current = slot.load_full();
         let certificate = Some(current.certificate.clone());
-        self.sign_with(identity, key, &current.issuer, current.not_after, certificate)
+        self.sign_with(names, key, &current.issuer, current.not_after, certificate)
     }
 
     fn sign_with(
         &self,
-        identity: &SpiffeId,
+        names: Vec<SanType>,
         key: &impl PublicKeyData,
         issuer: &Issuer<'static, KeyPair>,
         issuer_not_after: u64,
@@ -183,7 +197,7 @@ impl Authority {
         }
         let not_after = now.saturating_add(self.leaf_life.as_secs()).min(issuer_not_after);
         let mut params = validity(now, not_after);
-        params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into()?)];
+        params.subject_alt_names = names;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =

@@ -18,6 +18,7 @@ pub mod csr;
 pub mod encode;
 pub mod files;
 pub mod index;
+pub mod kubernetes;
 pub mod listen;
 pub mod log;
 pub mod metrics;

@@ -170,8 +170,7 @@ fn every_value_is_described_and_the_schema_knows_exactly_these() {
         assert!(described.contains(name), "values.yaml does not describe {name}");
     }
     let ha = values::read(HA).unwrap();
-    let mut given = Values::default();
-    given.given = ha.as_object().unwrap().clone();
+    let given = Values { ha: false, given: ha.as_object().unwrap().clone() };
     assert!(given.resolve().is_ok(), "values-ha.yaml knows the same values");
 }
 

@@ -13,8 +13,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    ContainerPort, Meta, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint, SlicePort, TargetPort,
-    Transport,
+    ContainerPort, Meta, Namespace, Node, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint,
+    SlicePort, TargetPort, Transport, probe,
     workload::{POD_IP_ANNOTATION, SIDECAR_ANNOTATION, SIDECAR_CONTAINER},
 };
 
@@ -98,6 +98,8 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
     let account = spec.and_then(|spec| spec.service_account_name.clone()).filter(|name| !name.is_empty());
     let ended = phase(object).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
     Pod {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
         addresses: pod_addresses(object, &annotations),
         owner: owner(object, &labels).unwrap_or_else(|| meta.key.name.clone()),
         meta,
@@ -105,6 +107,8 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
         ready: !ended && object.metadata.deletion_timestamp.is_none() && reported_ready(object),
         ended,
         sidecar: has_sidecar(object, &annotations),
+        probes: probe::probes(containers(object)),
+        host_addresses: host_addresses(object),
         zone: labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ports: containers(object)
@@ -113,6 +117,24 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
             .collect(),
         labels,
     }
+}
+
+/// The facts of a Node. Names and load balancers' addresses are not its own.
+pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
+    let own = |address: &&core::NodeAddress| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP");
+    let status = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let texts: Vec<String> = status.filter(own).map(|address| address.address.clone()).collect();
+    let labels = object.metadata.labels.as_ref();
+    Node {
+        meta,
+        zone: labels.and_then(|labels| labels.get(ZONE_LABEL)).cloned().unwrap_or_default(),
+        addresses: addresses(&texts),
+    }
+}
+
+/// The facts of a Namespace.
+pub(super) fn namespace(meta: Meta, object: core::Namespace) -> Namespace {
+    Namespace { meta, labels: object.metadata.labels.unwrap_or_default() }
 }
 
 fn phase(object: &core::Pod) -> Option<&str> {
@@ -132,6 +154,16 @@ fn pod_addresses(object: &core::Pod, annotations: &BTreeMap<String, String>) -> 
     if texts.is_empty() {
         texts.extend(annotations.get(POD_IP_ANNOTATION).cloned());
     }
+    addresses(&texts)
+}
+
+/// The addresses of the pod's node, as the pod's own status has them.
+fn host_addresses(object: &core::Pod) -> Vec<IpAddr> {
+    let status = object.status.as_ref();
+    let mut texts: Vec<String> = status.and_then(|status| status.host_ip.clone()).into_iter().collect();
+    texts.extend(
+        status.iter().flat_map(|status| status.host_ips.iter().flatten()).map(|host| host.ip.clone()),
+    );
     addresses(&texts)
 }
 
@@ -174,7 +206,7 @@ fn addresses(texts: &[String]) -> Vec<IpAddr> {
     addresses
 }
 
-fn port_number(port: i32) -> Option<u16> {
+pub(super) fn port_number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 

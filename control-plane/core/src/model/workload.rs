@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::Meta;
+use crate::config::Probe;
 
 /// A Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +135,10 @@ pub struct SliceEndpoint {
 pub struct Pod {
     /// The object.
     pub meta: Meta,
+    /// What tells it from another pod of the same name; empty in a folder.
+    pub uid: String,
+    /// The node it runs on; empty: unknown, or none yet.
+    pub node: String,
     /// Its addresses: of the status, else of the annotation `weft.dev/pod-ip`.
     pub addresses: Vec<IpAddr>,
     /// Its labels.
@@ -148,12 +153,16 @@ pub struct Pod {
     pub ended: bool,
     /// It has a sidecar.
     pub sidecar: bool,
-    /// Zone; empty: unknown.
+    /// Zone by its own label; empty: that of its node.
     pub zone: String,
     /// It shares its node's address.
     pub host_network: bool,
     /// Its TCP ports by name and number, in order.
     pub ports: Vec<ContainerPort>,
+    /// The probes that its containers declare, sorted.
+    pub probes: Vec<Probe>,
+    /// Addresses of its node.
+    pub host_addresses: Vec<IpAddr>,
 }
 
 impl Pod {
@@ -183,6 +192,26 @@ pub struct ContainerPort {
     pub name: String,
     /// Number of the port.
     pub port: u16,
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The object.
+    pub meta: Meta,
+    /// Zone; empty: unknown.
+    pub zone: String,
+    /// Its own addresses: the kubelet's probes come from them.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A Namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// The object.
+    pub meta: Meta,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A pod with this annotation and the value "injected" has a sidecar. The injector sets it.

@@ -10,49 +10,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use weft_control_plane_core::build;
-use weft_control_plane_core::config::{Config, Key, Resource, ResourceType, Trust};
+use weft_control_plane_core::Compiled;
 use weft_control_plane_core::model::{Kind, Model, Object, Position};
-use weft_k8s::{Mesh, MeshSpec};
 
-use crate::authority::Authority;
 use crate::clock::unix_now;
 use crate::index::{Index, Look, Placed};
 use crate::metrics::{Metrics, Outcome};
-use crate::publish::Publisher;
 use crate::read::Problem;
-use crate::status::{self, Manifests, Status};
+use crate::status::Manifests;
+use crate::take::{self, Take};
 use crate::watch::{Cause, Seen};
-
-/// Trust domain of a mesh without a Mesh object. Source: the contract's default.
-const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
-/// Name of the one Mesh object. Source: the Mesh kind, which refuses any other.
-const MESH_NAME: &str = "mesh";
 
 /// What turns looks into published states.
 pub struct Reload {
     index: Index,
-    trust: Trust,
-    publisher: Publisher,
-    status: Arc<Status>,
-    metrics: Metrics,
+    trust_domain: String,
+    take: Take,
     warned: BTreeMap<String, usize>,
 }
 
 impl Reload {
     /// Starts without a state.
-    pub fn new(
-        folder: &Path,
-        authority: &Authority,
-        publisher: Publisher,
-        status: Arc<Status>,
-        metrics: Metrics,
-    ) -> Self {
-        let trust = Trust {
-            trust_domain: authority.trust_domain().to_owned(),
-            roots: authority.roots().iter().map(|root| root.to_vec()).collect(),
-        };
-        Self { index: Index::new(folder), trust, publisher, status, metrics, warned: BTreeMap::new() }
+    pub fn new(folder: &Path, take: Take) -> Self {
+        let trust_domain = take.trust_domain();
+        Self { index: Index::new(folder), trust_domain, take, warned: BTreeMap::new() }
     }
 
     /// Looks at the folder and takes what is there.
@@ -69,16 +50,16 @@ impl Reload {
     /// A folder that is back as it was after it could not be read is good again.
     fn unchanged(&mut self, cause: Cause) {
         if cause != Cause::Poll {
-            Metrics::count(&self.metrics.reloads, Outcome::Unchanged);
+            Metrics::count(&self.take.metrics().reloads, Outcome::Unchanged);
         }
     }
 
     fn broken(&mut self, problems: Vec<Problem>) {
-        let mut manifests = Manifests::clone(&self.status.manifests());
+        let mut manifests = Manifests::clone(&self.take.status().manifests());
         if manifests.problems == problems {
             return;
         }
-        Metrics::count(&self.metrics.reloads, Outcome::Broken);
+        Metrics::count(&self.take.metrics().reloads, Outcome::Broken);
         for problem in &problems {
             tracing::error!(
                 file = problem.file,
@@ -87,34 +68,23 @@ impl Reload {
                 "the manifests are broken; the last good state stays"
             );
         }
-        self.metrics.manifest_errors.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
+        self.take.metrics().manifest_errors.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
         manifests.problems = problems;
-        self.status.set_manifests(manifests);
+        self.take.status().set_manifests(manifests);
     }
 
     fn take(&mut self, placed: &[Placed], noticed: Instant) {
         let mut manifests = Manifests { last_good_reload: unix_now(), ..Manifests::default() };
         let model = self.model(placed, &mut manifests);
-        let started = Instant::now();
-        let mut compiled = build(&model);
-        self.metrics.compile_duration.observe(started.elapsed().as_secs_f64());
-        if let Some(problem) = self.foreign_domain(&compiled.config, placed) {
+        let compiled = self.take.compile(&model, &BTreeMap::new());
+        if let Some(problem) = self.foreign_domain(&compiled, placed) {
             return self.broken(vec![problem]);
         }
-        let key = Key::new(ResourceType::Trust, self.trust.trust_domain.clone());
-        compiled.config.resources.insert(key, Resource::Trust(self.trust.clone()));
-        manifests.objects = status::objects(&compiled.report);
         for line in compiled.report.lines() {
             tracing::warn!(problem = line, "an object is not in force as it was written");
         }
-        // Told before it is published: who sees an epoch finds its objects in the status.
-        self.told(&manifests);
-        self.status.set_manifests(manifests);
-        let (published, new) = self.publisher.publish(compiled.config);
-        Metrics::count(&self.metrics.reloads, if new { Outcome::Good } else { Outcome::Unchanged });
-        self.metrics.config_generation.set(i64::try_from(published.generation()).unwrap_or(i64::MAX));
-        self.metrics.reload_duration.observe(noticed.elapsed().as_secs_f64());
-        let (generation, objects) = (published.generation(), placed.len());
+        let taken = self.take.publish(compiled, manifests, noticed);
+        let (generation, new, objects) = (taken.generation, taken.new, placed.len());
         let millis = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(generation, new, objects, millis, "the manifests were taken");
     }
@@ -135,11 +105,8 @@ impl Reload {
             let object = self.at_home(object.clone());
             model.apply(object, Some(Position { file: Arc::clone(file), line }));
         }
-        if !manifests.taken.contains_key(Kind::Mesh.as_str())
-            && self.trust.trust_domain != DEFAULT_TRUST_DOMAIN
-        {
-            let mesh = Mesh::new(MESH_NAME, MeshSpec::default());
-            model.apply(self.at_home(Object::Mesh(Box::new(mesh))), None);
+        if !manifests.taken.contains_key(Kind::Mesh.as_str()) && take::needs_mesh(&self.trust_domain) {
+            model.apply(take::default_mesh(&self.trust_domain), None);
         }
         for (kind, count) in &manifests.ignored {
             if self.warned.insert(kind.clone(), *count).is_none() {
@@ -154,32 +121,20 @@ impl Reload {
         if let Object::Mesh(mesh) = &mut object
             && mesh.spec.trust_domain.is_none()
         {
-            mesh.spec.trust_domain = Some(self.trust.trust_domain.clone());
+            mesh.spec.trust_domain = Some(self.trust_domain.clone());
         }
         object
     }
 
     /// A mesh of another trust domain than the authority's could not shake a single hand.
-    fn foreign_domain(&self, config: &Config, placed: &[Placed]) -> Option<Problem> {
-        let Some(Resource::Mesh(mesh)) = config.resources.get(&Key::mesh()) else { return None };
-        let (theirs, ours) = (&mesh.trust_domain, &self.trust.trust_domain);
+    fn foreign_domain(&self, compiled: &Compiled, placed: &[Placed]) -> Option<Problem> {
+        let (theirs, ours) = (take::domain_of(&compiled.config)?, &self.trust_domain);
         let is_mesh = |placed: &&Placed| matches!(placed.document.object, Some(Object::Mesh(_)));
         let place = placed.iter().find(is_mesh);
         (theirs != ours).then(|| Problem {
             file: place.map(|placed| placed.file.to_string()).unwrap_or_default(),
             line: place.map_or(0, |placed| placed.document.line),
-            reason: format!(
-                "the Mesh's trustDomain is {theirs:?}, the authority's is {ours:?}: correct one of them \
-                 (--trust-domain)"
-            ),
+            reason: take::foreign(theirs, ours),
         })
-    }
-
-    /// Sets the gauges of a taken state.
-    fn told(&self, manifests: &Manifests) {
-        let refused = manifests.objects.iter().filter(|object| !object.accepted).count();
-        self.metrics.manifest_errors.set(0);
-        self.metrics.objects_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
-        self.metrics.last_good_reload.set(i64::try_from(manifests.last_good_reload).unwrap_or(i64::MAX));
     }
 }

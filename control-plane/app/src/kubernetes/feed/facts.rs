@@ -1,0 +1,214 @@
+//! The model of a cluster, kept by what the watches tell.
+//!
+//! Invariant: the model is the only store. A list that is complete removes what it did not name.
+//! Invariant: nothing is ready to be published before every kind was listed once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_control_plane_core::model::{Kind, Model, Object, ObjectKey};
+use weft_control_plane_core::report::{Condition, ObjectReport, Reason, Subject, Verdict};
+
+use crate::kubernetes::pods::Pods;
+use crate::kubernetes::watch::Event;
+use crate::kubernetes::watch::kinds::{Need, WATCHED};
+use crate::kubernetes::watch::sight::Sight;
+use crate::take;
+
+/// The facts of a cluster.
+pub struct Facts {
+    model: Model,
+    trust_domain: String,
+    refused: BTreeMap<ObjectKey, ObjectReport>,
+    listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
+    awaited: BTreeSet<Kind>,
+    trouble: BTreeMap<Kind, String>,
+    pods: Pods,
+}
+
+impl Facts {
+    /// No facts yet, of a mesh whose root namespace and trust domain are these.
+    pub fn new(root_namespace: &str, trust_domain: &str, pods: Pods) -> Self {
+        let mut facts = Self {
+            model: Model::ruled_from(root_namespace),
+            trust_domain: trust_domain.to_owned(),
+            refused: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            awaited: WATCHED.iter().map(|watched| watched.kind).collect(),
+            trouble: BTreeMap::new(),
+            pods,
+        };
+        facts.default_mesh();
+        facts
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Objects that are not in force as written, and why.
+    pub fn refused(&self) -> &BTreeMap<ObjectKey, ObjectReport> {
+        &self.refused
+    }
+
+    /// Whether every kind was listed once.
+    pub fn synced(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    /// What keeps the facts from being complete or fresh, by kind.
+    pub fn trouble(&self) -> BTreeMap<Kind, &str> {
+        let waiting = self.awaited.iter().map(|kind| (*kind, "not listed yet"));
+        waiting.chain(self.trouble.iter().map(|(kind, text)| (*kind, text.as_str()))).collect()
+    }
+
+    /// Objects by kind.
+    pub fn count(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for key in self.model.keys() {
+            *counts.entry(key.kind.to_string()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Takes what a watch told. Whether that changes what is to be published or said.
+    pub fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Begun(kind) => {
+                self.listing.insert(kind, BTreeSet::new());
+                false
+            }
+            Event::Complete(kind) => self.complete(kind),
+            Event::Seen(sight) => self.seen(sight),
+            Event::Gone(key) => {
+                if let Some(seen) = self.listing.get_mut(&key.kind) {
+                    seen.remove(&key);
+                }
+                self.forget(&key)
+            }
+            Event::Absent(kind) => self.absent(kind),
+            Event::Failing(kind, reason) => {
+                self.trouble.insert(kind, reason);
+                false
+            }
+            Event::Well(kind) => {
+                self.trouble.remove(&kind);
+                false
+            }
+        }
+    }
+
+    fn seen(&mut self, sight: Sight) -> bool {
+        match sight {
+            Sight::Good(object) => {
+                let key = object.key();
+                self.note(&key);
+                match self.at_home(*object) {
+                    (object, None) => {
+                        let was_refused = self.refused.remove(&key).is_some();
+                        self.apply(&key, object) || was_refused
+                    }
+                    (object, Some(report)) => self.apply(&key, object) | self.refuse(key, report),
+                }
+            }
+            Sight::Refused { key, report, stand_in } => {
+                self.note(&key);
+                let changed = match stand_in {
+                    Some(object) => self.apply(&key, *object),
+                    None => self.remove(&key),
+                };
+                self.refuse(key, report) || changed
+            }
+        }
+    }
+
+    /// Keeps in mind that the list under way names an object.
+    fn note(&mut self, key: &ObjectKey) {
+        if let Some(seen) = self.listing.get_mut(&key.kind) {
+            seen.insert(key.clone());
+        }
+    }
+
+    fn apply(&mut self, key: &ObjectKey, object: Object) -> bool {
+        let changed = self.model.apply(object, None);
+        if changed && let Some(pod) = (key.kind == Kind::Pod).then(|| self.model.pod(&key.namespace, &key.name)) {
+            pod.into_iter().for_each(|pod| self.pods.note(pod));
+        }
+        changed
+    }
+
+    fn refuse(&mut self, key: ObjectKey, report: ObjectReport) -> bool {
+        let changed = self.refused.get(&key) != Some(&report);
+        self.refused.insert(key, report);
+        changed
+    }
+
+    fn forget(&mut self, key: &ObjectKey) -> bool {
+        self.refused.remove(key).is_some() | self.remove(key)
+    }
+
+    fn remove(&mut self, key: &ObjectKey) -> bool {
+        let removed = self.model.remove(key.kind, &key.namespace, &key.name);
+        match key.kind {
+            Kind::Pod => self.pods.forget(&key.namespace, &key.name),
+            Kind::Mesh if removed => self.default_mesh(),
+            _ => {}
+        }
+        removed
+    }
+
+    /// The list of a kind is complete: what it did not name is gone.
+    fn complete(&mut self, kind: Kind) -> bool {
+        self.trouble.remove(&kind);
+        let first = self.awaited.remove(&kind);
+        let seen = self.listing.remove(&kind).unwrap_or_default();
+        let gone = self.held(kind).into_iter().filter(|key| !seen.contains(key)).collect::<Vec<_>>();
+        let removed = gone.iter().filter(|key| self.forget(key)).count();
+        removed > 0 || (first && self.synced())
+    }
+
+    fn absent(&mut self, kind: Kind) -> bool {
+        self.listing.remove(&kind);
+        let removed = self.held(kind).iter().filter(|key| self.forget(key)).count();
+        let need = WATCHED.iter().find(|watched| watched.kind == kind).map(|watched| watched.need);
+        if need != Some(Need::Optional) {
+            self.trouble.insert(kind, "not installed: install Weft's CRDs".to_owned());
+            return removed > 0;
+        }
+        self.trouble.remove(&kind);
+        let first = self.awaited.remove(&kind);
+        removed > 0 || (first && self.synced())
+    }
+
+    /// Everything that is held of a kind, read or refused.
+    fn held(&self, kind: Kind) -> BTreeSet<ObjectKey> {
+        let known = self.model.keys().chain(self.refused.keys());
+        known.filter(|key| key.kind == kind).cloned().collect()
+    }
+
+    /// Without a Mesh of the users' there is one of all defaults; it goes where theirs comes.
+    fn default_mesh(&mut self) {
+        if take::needs_mesh(&self.trust_domain) {
+            self.model.apply(take::default_mesh(&self.trust_domain), None);
+        }
+    }
+
+    /// A Mesh is of the authority's trust domain, whatever it says: identities of another could not
+    /// shake a single hand.
+    fn at_home(&self, mut object: Object) -> (Object, Option<ObjectReport>) {
+        let Object::Mesh(mesh) = &mut object else { return (object, None) };
+        let ours = &self.trust_domain;
+        let foreign = mesh.spec.trust_domain.as_ref().filter(|theirs| *theirs != ours);
+        let report = foreign.map(|theirs| {
+            let text = format!("{}; everything else in it is in force", take::foreign(theirs, ours));
+            let conditions = vec![Condition::refused(Reason::Invalid, text)];
+            let verdicts = vec![Verdict { subject: Subject::Object, conditions }];
+            ObjectReport { generation: mesh.metadata.generation, verdicts, ..ObjectReport::default() }
+        });
+        mesh.spec.trust_domain = Some(ours.clone());
+        (object, report)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ use weft_control_plane_core::session::Published;
 use crate::encode;
 use crate::log::LogLevel;
 use crate::publish::Reader;
-use crate::status::{self, Manifests, Sidecar, Status};
+use crate::status::{self, Manifests, ObjectStatus, Sidecar, Status};
 
 /// Connections at once. Source: Weft's own; a scraper, a probe and a few people.
 const CONNECTIONS: usize = 64;
@@ -62,6 +62,8 @@ struct StatusPage {
     generation: u64,
     #[serde(flatten)]
     manifests: Manifests,
+    /// What became of the objects that attach to something.
+    objects: Vec<ObjectStatus>,
     sidecars: Sidecars,
 }
 
@@ -181,14 +183,16 @@ async fn status_page(State(admin): State<Admin>) -> Response {
     let list = admin.status.sidecars();
     let current = list.iter().filter(|sidecar| Some(sidecar.generation) == generation).count();
     let refusing = list.iter().filter(|sidecar| !sidecar.refusals.is_empty()).count();
-    let mut manifests = Manifests::clone(&admin.status.manifests());
+    let manifests = Manifests::clone(&admin.status.manifests());
+    let mut objects = status::objects(&admin.status.report());
     if let Some(published) = published {
-        status::attribute(&mut manifests.objects, &list, published.config());
+        status::attribute(&mut objects, &list, &published);
     }
     axum::Json(StatusPage {
         ready: generation.is_some(),
         generation: generation.unwrap_or(0),
         manifests,
+        objects,
         sidecars: Sidecars { connected: list.len(), current, refusing, list },
     })
     .into_response()
@@ -200,7 +204,8 @@ async fn config(State(admin): State<Admin>, Query(query): Query<BTreeMap<String,
         return (StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet\n").into_response();
     };
     if let Some(name) = query.get("name") {
-        let found = published.config().resources.iter().filter(|(key, _)| key.name == *name);
+        let keys = published.keys().into_iter().filter(|key| key.name == *name);
+        let found = keys.filter_map(|key| Some((key, published.resource(key)?)));
         let text: Vec<String> = found.map(|(key, resource)| format!("{key:?}\n{resource:#?}\n")).collect();
         let code = if text.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
         return (code, text.join("\n")).into_response();
@@ -208,8 +213,8 @@ async fn config(State(admin): State<Admin>, Query(query): Query<BTreeMap<String,
     axum::Json(ConfigPage {
         generation: published.generation(),
         model: admin.status.manifests().taken.clone(),
-        resources: published.config().resources.keys().map(|key| line(&published, key)).collect(),
-        pods: published.config().pods.values().map(Vec::len).sum(),
+        resources: published.keys().into_iter().map(|key| line(&published, key)).collect(),
+        pods: published.pods(),
     })
     .into_response()
 }

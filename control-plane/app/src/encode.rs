@@ -149,7 +149,20 @@ fn inbound(it: &config::Inbound) -> v1::Inbound {
         authorizations: it.authorizations.clone(),
         services: it.services.clone(),
         owner: it.owner.clone(),
+        probes: it.probes.iter().map(probe).collect(),
+        probe_sources: it.probe_sources.iter().map(ToString::to_string).collect(),
     }
+}
+
+fn probe(it: &config::Probe) -> v1::Probe {
+    use v1::probe::Kind;
+    let kind = match &it.kind {
+        config::ProbeKind::Http(target) => Kind::Http(v1::HttpProbe { target: target.clone() }),
+        config::ProbeKind::Https => Kind::Https(v1::HttpsProbe {}),
+        config::ProbeKind::Grpc(service) => Kind::Grpc(v1::GrpcProbe { service: service.clone() }),
+        config::ProbeKind::Tcp => Kind::Tcp(v1::TcpProbe {}),
+    };
+    v1::Probe { port: it.port.into(), kind: Some(kind) }
 }
 
 fn mutual_tls(it: config::MutualTls) -> v1::MutualTls {

@@ -1,23 +1,27 @@
 //! What a control plane does with a Kubernetes API server.
 //!
 //! ```text
-//! watch (discover, sight) → feed: facts → take          pods → token_review → certify
+//! watch (discover, sight) → feed: facts → take          roll → token_review → certify
 //! lease → who writes        root → authority → trust    report → conditions → objects' status
 //!                           events: what a person should notice, from everywhere
 //! ```
 //!
 //! Invariant: every replica serves; only the holder of the Lease writes.
 
+pub mod chores;
 pub mod counts;
 pub mod events;
 pub mod feed;
 pub mod lease;
 pub mod pace;
-pub mod pods;
+pub mod roll;
+pub mod root;
 pub mod source;
 pub mod trim;
+pub mod trust;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -49,8 +53,8 @@ pub struct Cluster {
 pub struct Shared {
     /// Signs certificates.
     pub authority: Arc<Authority>,
-    /// The pods, as far as certificates need them.
-    pub pods: pods::Pods,
+    /// Pods and namespaces, as far as certificates and the injector need them.
+    pub roll: roll::Roll,
     /// What is published.
     pub reader: Reader,
     /// What became of every object.
@@ -81,4 +85,12 @@ impl Cluster {
         let pod_name = args.pod_name.clone().unwrap_or_else(host);
         Ok(Self { client, config, namespace: args.namespace.clone(), pod_name })
     }
+}
+
+/// What marks the objects that the control plane makes by itself.
+pub(crate) fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/part-of".to_owned(), "weft".to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), "weft-control-plane".to_owned()),
+    ])
 }

@@ -32,6 +32,7 @@ pub mod serve;
 pub mod status;
 pub mod take;
 pub mod tls;
+pub mod token_review;
 pub mod tokens;
 pub mod watch;
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use weft_control_plane_core::Compiled;
+use weft_control_plane_core::build;
+use weft_control_plane_core::config::{Config, Key, Resource};
 use weft_control_plane_core::model::{Kind, Model, Object, Position};
 
 use crate::clock::unix_now;
@@ -18,7 +19,7 @@ use crate::index::{Index, Look, Placed};
 use crate::metrics::{Metrics, Outcome};
 use crate::read::Problem;
 use crate::status::Manifests;
-use crate::take::{self, Take};
+use crate::take::{self, Outgoing, Take};
 use crate::watch::{Cause, Seen};
 
 /// What turns looks into published states.
@@ -31,8 +32,8 @@ pub struct Reload {
 
 impl Reload {
     /// Starts without a state.
-    pub fn new(folder: &Path, take: Take) -> Self {
-        let trust_domain = take.trust_domain();
+    pub fn new(folder: &Path, trust_domain: &str, take: Take) -> Self {
+        let trust_domain = trust_domain.to_owned();
         Self { index: Index::new(folder), trust_domain, take, warned: BTreeMap::new() }
     }
 
@@ -76,14 +77,17 @@ impl Reload {
     fn take(&mut self, placed: &[Placed], noticed: Instant) {
         let mut manifests = Manifests { last_good_reload: unix_now(), ..Manifests::default() };
         let model = self.model(placed, &mut manifests);
-        let compiled = self.take.compile(&model, &BTreeMap::new());
-        if let Some(problem) = self.foreign_domain(&compiled, placed) {
+        let started = Instant::now();
+        let compiled = build(&model);
+        self.take.metrics().compile_duration.observe(started.elapsed().as_secs_f64());
+        if let Some(problem) = self.foreign_domain(&compiled.config, placed) {
             return self.broken(vec![problem]);
         }
         for line in compiled.report.lines() {
             tracing::warn!(problem = line, "an object is not in force as it was written");
         }
-        let taken = self.take.publish(compiled, manifests, noticed);
+        self.take.report(compiled.report);
+        let taken = self.take.publish(Outgoing::Whole(compiled.config), manifests, noticed);
         let (generation, new, objects) = (taken.generation, taken.new, placed.len());
         let millis = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(generation, new, objects, millis, "the manifests were taken");
@@ -105,8 +109,10 @@ impl Reload {
             let object = self.at_home(object.clone());
             model.apply(object, Some(Position { file: Arc::clone(file), line }));
         }
-        if !manifests.taken.contains_key(Kind::Mesh.as_str()) && take::needs_mesh(&self.trust_domain) {
-            model.apply(take::default_mesh(&self.trust_domain), None);
+        if !manifests.taken.contains_key(Kind::Mesh.as_str())
+            && let Some(mesh) = take::default_mesh(&self.trust_domain)
+        {
+            model.apply(mesh, None);
         }
         for (kind, count) in &manifests.ignored {
             if self.warned.insert(kind.clone(), *count).is_none() {
@@ -127,8 +133,9 @@ impl Reload {
     }
 
     /// A mesh of another trust domain than the authority's could not shake a single hand.
-    fn foreign_domain(&self, compiled: &Compiled, placed: &[Placed]) -> Option<Problem> {
-        let (theirs, ours) = (take::domain_of(&compiled.config)?, &self.trust_domain);
+    fn foreign_domain(&self, config: &Config, placed: &[Placed]) -> Option<Problem> {
+        let Some(Resource::Mesh(mesh)) = config.resources.get(&Key::mesh()) else { return None };
+        let (theirs, ours) = (&mesh.trust_domain, &self.trust_domain);
         let is_mesh = |placed: &&Placed| matches!(placed.document.object, Some(Object::Mesh(_)));
         let place = placed.iter().find(is_mesh);
         (theirs != ours).then(|| Problem {

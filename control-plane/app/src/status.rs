@@ -1,6 +1,6 @@
 //! What became of the manifests and of the sidecars, for `/status` and for a person.
 //!
-//! Invariant: `manifests` is replaced whole by the watching thread; a sidecar's entry lives exactly
+//! Invariant: `manifests` and `report` are replaced whole by the watching thread; a sidecar's entry lives exactly
 //! as long as its stream.
 
 use std::collections::BTreeMap;
@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use weft_control_plane_core::config::{Config, Key, Origin, Resource};
+use weft_control_plane_core::config::{Key, Origin, Resource};
 use weft_control_plane_core::report::{Report, Subject};
+use weft_control_plane_core::session::Published;
 
 use crate::read::Problem;
 
@@ -25,8 +26,6 @@ pub struct Manifests {
     pub ignored: BTreeMap<String, usize>,
     /// Objects taken, by kind.
     pub taken: BTreeMap<String, usize>,
-    /// What became of the objects that attach to something.
-    pub objects: Vec<ObjectStatus>,
 }
 
 /// What became of one object.
@@ -102,6 +101,7 @@ pub struct RefusalStatus {
 #[derive(Debug, Default)]
 pub struct Status {
     manifests: ArcSwap<Manifests>,
+    report: ArcSwap<Report>,
     sidecars: Mutex<(u64, BTreeMap<u64, Sidecar>)>,
 }
 
@@ -121,6 +121,16 @@ impl Status {
     /// Replaces what is known of the manifests.
     pub fn set_manifests(&self, manifests: Manifests) {
         self.manifests.store(Arc::new(manifests));
+    }
+
+    /// What became of every object.
+    pub fn report(&self) -> Arc<Report> {
+        self.report.load_full()
+    }
+
+    /// Replaces what became of every object.
+    pub fn set_report(&self, report: Arc<Report>) {
+        self.report.store(report);
     }
 
     /// The sidecars that are connected, by workload.
@@ -194,11 +204,11 @@ pub fn objects(report: &Report) -> Vec<ObjectStatus> {
 }
 
 /// Writes the sidecars' refusals on the objects that the refused resources were made of.
-pub fn attribute(objects: &mut [ObjectStatus], sidecars: &[Sidecar], config: &Config) {
+pub fn attribute(objects: &mut [ObjectStatus], sidecars: &[Sidecar], published: &Published) {
     for sidecar in sidecars {
         let namespace = sidecar.workload.split_once('/').map_or("", |(namespace, _)| namespace);
         for refusal in &sidecar.refusals {
-            let found = config.resolve(refusal.key.kind, &refusal.key.name, namespace);
+            let found = published.resolve(refusal.key.kind, &refusal.key.name, namespace);
             for origin in found.map(|(_, resource)| origins(resource)).unwrap_or_default() {
                 let line = format!("{}: {}", sidecar.workload, refusal.reason);
                 let of_it = objects.iter_mut().filter(|object| is(object, origin));

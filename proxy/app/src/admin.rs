@@ -7,13 +7,15 @@
 //! | `GET /live` | 200 while the data threads move, else 503 |
 //! | `GET /config` | the snapshot and the settings, JSON |
 //! | `GET /edges` | the live table, JSON |
-//! | `GET /log`, `PUT /log` | the log's filter; a new one is the body (from loopback only) |
-//! | `POST /drain` | begins to drain (from loopback only) |
+//! | `GET /log`, `PUT /log` | the log's filter; a new one is the body |
+//! | `POST /drain` | begins to drain |
+//!
+//! From outside the machine or pod only the first three answer.
 //!
 //! Runs on the chores thread; the data threads answer through [`Sidecar`].
 //!
 //! Invariant: whatever happens here, the data threads do not wait for it.
-//! Invariant: what changes the sidecar is taken from loopback only.
+//! Invariant: a peer that is not on loopback sees counters and readiness, and changes nothing.
 
 pub mod pulse;
 
@@ -24,8 +26,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use hyper::service::service_fn;
@@ -125,6 +128,7 @@ impl Admin {
             .route("/edges", get(edges))
             .route("/log", get(filter).put(set_filter))
             .route("/drain", post(drain))
+            .layer(from_fn(admit))
             .layer(DefaultBodyLimit::max(BODY))
             .with_state(self.clone())
     }
@@ -154,12 +158,16 @@ async fn serve_one(router: Router, stream: TcpStream, peer: SocketAddr) -> Resul
 #[derive(Clone, Copy, Debug)]
 struct Peer(SocketAddr);
 
-impl Peer {
-    /// The refusal for a peer that is not on loopback.
-    fn stranger(self) -> Option<Response> {
-        let why = "from loopback only: use `kubectl exec`\n";
-        (!self.0.ip().to_canonical().is_loopback()).then(|| (StatusCode::FORBIDDEN, why).into_response())
+/// What answers a kubelet and a scraper, which ask from outside the pod.
+const PUBLIC: [&str; 3] = ["/metrics", "/ready", "/live"];
+
+/// Turns away who asks from elsewhere for more than is public.
+async fn admit(Extension(Peer(peer)): Extension<Peer>, request: Request, next: Next) -> Response {
+    if peer.ip().to_canonical().is_loopback() || PUBLIC.contains(&request.uri().path()) {
+        return next.run(request).await;
     }
+    let why = "from outside only /metrics, /ready and /live answer: use `kubectl port-forward` or `weft`\n";
+    (StatusCode::FORBIDDEN, why).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
@@ -193,22 +201,16 @@ async fn filter(State(admin): State<Admin>) -> String {
     format!("{}\n", admin.0.log.filter())
 }
 
-async fn set_filter(State(admin): State<Admin>, Extension(peer): Extension<Peer>, body: String) -> Response {
-    if let Some(refusal) = peer.stranger() {
-        return refusal;
-    }
+async fn set_filter(State(admin): State<Admin>, body: String) -> Response {
     match admin.0.log.set(&body) {
         Ok(()) => filter(State(admin)).await.into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
 }
 
-async fn drain(State(admin): State<Admin>, Extension(peer): Extension<Peer>) -> Response {
-    if let Some(refusal) = peer.stranger() {
-        return refusal;
-    }
+async fn drain(State(admin): State<Admin>) -> impl IntoResponse {
     admin.0.sidecar.drain();
-    (StatusCode::ACCEPTED, "draining\n").into_response()
+    (StatusCode::ACCEPTED, "draining\n")
 }
 
 /// Source: a scraper, a kubelet and some people; far more than ask at once.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use weft_proxy_core::{Identity, Name};
 use weft_proxy_net::http::client::{HeadLimits, Http2Limits};
 use weft_proxy_net::http::{FrameLimits, LiveLimits, ServeLimits};
+use weft_proxy_net::listen::{Bind, Listener};
 
 use crate::access_log::{AccessLog, Writer};
 use crate::admin::pulse::Pulse;
@@ -113,8 +114,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     });
     let stage = watch::Sender::new(Stage::Waiting);
     let listeners = thread::start(&plane, &doors(&settings), workers, &stage)?;
-    let admin = tokio::net::TcpListener::bind(settings.admin)
-        .await
+    let admin = Listener::bind(Bind::to(settings.admin))
         .with_context(|| format!("binding --admin {}", settings.admin))?;
     let admin_address = admin.local_addr()?;
     let desk =
@@ -126,7 +126,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();
     let server = Admin::new(sidecar, telemetry.metrics.clone(), telemetry.clock.clone(), log);
-    tokio::spawn(server.serve(admin, stop.clone()));
+    tokio::spawn(server.serve(admin.into_inner(), stop.clone()));
     let exporting =
         tokio::spawn(export(settings.otlp.clone(), plane.clone(), origin.clone(), stop.clone(), finished));
     tokio::spawn(chores::follow(desk.clone(), origin));

@@ -5,11 +5,11 @@
 //! Invariant: the control plane's certificate is verified up to a root of the anchors file or of the
 //! trust bundle, and its only URI name is exactly the identity we expect. Its DNS name is not looked
 //! at: a control plane is who it proves to be, wherever it listens.
+//! Invariant: the name is resolved at each connection, and each of its addresses is tried.
 //! Invariant: every step has a deadline.
 
 use std::error::Error as StdError;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +17,9 @@ use hyper_util::rt::TokioIo;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -28,7 +28,7 @@ use weft_proxy_core::names::NotAnIdentity;
 use weft_proxy_net::tls::ExactServer;
 
 use crate::certify::Credentials;
-use crate::settings::{ControlPlane, Settings};
+use crate::settings::{ControlPlane, Settings, TrustAnchors};
 
 /// Deadline of resolving and connecting. Source: the TrafficPolicy default, 5 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 pub struct Dial {
     address: ControlPlane,
     identity: Identity,
-    anchors: PathBuf,
+    anchors: TrustAnchors,
     credentials: Arc<Credentials>,
 }
 
@@ -65,12 +65,12 @@ pub enum Proof {
 /// Why there is no connection to the control plane.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The anchors file and no bundle.
-    #[error("no root to verify the control plane with: {path}: {problem}; check --trust-anchors")]
+    /// Neither an anchor nor a bundle.
+    #[error("no root to verify the control plane with: {anchors}: {problem}; check --trust-anchors")]
     NoRoots {
-        /// The anchors file.
-        path: String,
-        /// What is wrong with it.
+        /// Where roots were looked for.
+        anchors: String,
+        /// What is wrong there.
         problem: String,
     },
     /// rustls refused the configuration.
@@ -80,7 +80,7 @@ pub enum DialError {
     #[error("--control-plane-identity: {0}")]
     Identity(#[from] NotAnIdentity),
     /// Resolving, connecting, the handshake or the verification failed.
-    #[error("{address}, as {identity}: {}", chain(.source))]
+    #[error("the control plane cannot be reached at {address}, as {identity}: {}", chain(.source))]
     Connect {
         /// Where.
         address: ControlPlane,
@@ -155,13 +155,13 @@ impl Dial {
         Ok(config)
     }
 
-    /// The file's roots, read anew because a mounted file changes, and those of the bundle.
+    /// The anchors, a file's read anew because a mounted file changes, and the roots of the bundle: either
+    /// may be ahead of the other while a root is being rotated.
     fn roots(&self) -> Result<RootCertStore, DialError> {
         let mut roots = RootCertStore::empty();
-        let problem = match std::fs::read(&self.anchors) {
-            Ok(pem) => {
-                let ders = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
-                roots.add_parsable_certificates(ders);
+        let problem = match self.anchors.read() {
+            Ok(anchors) => {
+                roots.add_parsable_certificates(anchors);
                 "it holds no certificate in PEM".to_owned()
             }
             Err(error) => error.to_string(),
@@ -170,7 +170,7 @@ impl Dial {
             roots.add_parsable_certificates(trust.roots.iter().cloned());
         }
         if roots.is_empty() {
-            return Err(DialError::NoRoots { path: self.anchors.display().to_string(), problem });
+            return Err(DialError::NoRoots { anchors: self.anchors.to_string(), problem });
         }
         Ok(roots)
     }
@@ -178,10 +178,7 @@ impl Dial {
 
 async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
-    let target = (address.host.as_str(), address.port);
-    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target))
-        .await
-        .map_err(late("no connection within 5 s"))??;
+    let tcp = reach(&address).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(address.host.clone())
         .or_else(|_| ServerName::try_from("control-plane.invalid"))
@@ -190,6 +187,36 @@ async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<To
         .await
         .map_err(late("no TLS handshake within 10 s"))??;
     Ok(TokioIo::new(tls))
+}
+
+/// A connection to the first address that takes one. Each gets its share of the time, so that one that
+/// is silent leaves some for the others.
+async fn reach(address: &ControlPlane) -> io::Result<TcpStream> {
+    let late = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
+    let end = Instant::now() + CONNECT_TIMEOUT;
+    let resolving = tokio::net::lookup_host((address.host.as_str(), address.port));
+    let mut found = match tokio::time::timeout_at(end, resolving).await {
+        Err(_) => return Err(late(format!("{} was not resolved within 5 s", address.host))),
+        Ok(Err(error)) => {
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{} cannot be resolved: {error}", address.host),
+            ));
+        }
+        Ok(Ok(found)) => found.collect::<Vec<_>>().into_iter(),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", address.host));
+    while let Some(target) = found.next() {
+        let others = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let share = end.saturating_duration_since(Instant::now()) / others.saturating_add(1);
+        last = match tokio::time::timeout(share, TcpStream::connect(target)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => io::Error::new(error.kind(), format!("{target}: {error}")),
+            Err(_) => late(format!("{target}: no connection within {} ms", share.as_millis())),
+        };
+        tracing::debug!(error = %last, "an address of the control plane does not answer");
+    }
+    Err(last)
 }
 
 /// Shows the leaf that is current when the handshake asks.

@@ -3,7 +3,7 @@
 //! accept → identify → detect → authorize → (route and balance: there is one endpoint, the
 //! application) → connect → relay. Reads top to bottom like the walk in ARCHITECTURE.md.
 //!
-//! Invariant: nothing reaches the application before authorize has allowed it.
+//! Invariant: nothing reaches the application before authorize has allowed it, or known it for a probe.
 //! Invariant: one request is judged by one snapshot's policies.
 
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::spec::Protocol;
-use weft_proxy_core::{Head, Identity, Inbound, Peer, Reason, hygiene};
+use weft_proxy_core::{Head, Identity, Inbound, Peer, Probe, Reason, Sent, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 
@@ -26,7 +26,7 @@ use crate::reply::Own;
 use crate::rooms::accept::{Accepted, Door};
 use crate::rooms::authorize::{authorize, authorize_bytes, demands_mutual_tls};
 use crate::rooms::connect::{self, Target};
-use crate::rooms::detect::{self, Spoken};
+use crate::rooms::detect::{self, First, Spoken};
 use crate::rooms::identify::{Session, identify};
 use crate::rooms::relay::{self, Miss};
 use crate::seat::{Asked, Destination, Seat, Seating, carries_http};
@@ -54,9 +54,15 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         Protocol::Http1 | Protocol::Http2 => worker.plane.limits.live.idle,
         Protocol::Tls | Protocol::Opaque | Protocol::Detect => detect::PATIENCE,
     };
-    if !detect::first_bytes(&mut sock, wait).await {
-        let plain = here.peer(None);
-        return bytes(&worker, &inbound, sock, record, here, plain).await;
+    match detect::first_bytes(&mut sock, wait).await {
+        First::Bytes => {}
+        First::End if inbound.probe(&here.peer(None), port, Sent::Nothing).is_some() => {
+            return tcp_probe(&worker, sock, record, here).await;
+        }
+        First::End | First::Silence => {
+            let plain = here.peer(None);
+            return bytes(&worker, &inbound, sock, record, here, plain).await;
+        }
     }
     let _ = detect::settle(&worker, &mut sock).await;
     match Box::pin(identify(&worker, sock)).await {
@@ -74,9 +80,13 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         }
         Ok(Session::Plain { mut sock }) => {
             let peer = here.peer(None);
+            let declared = expected(&inbound, declared, &peer, port);
             match detect::find(&worker, Direction::Inbound, declared, &mut sock).await {
                 Spoken::Http1 => http(&worker, sock, record, here, peer, false).await,
                 Spoken::Http2 => http(&worker, sock, record, here, peer, true).await,
+                Spoken::Tls if inbound.probe(&peer, port, Sent::Tls).is_some() => {
+                    https_probe(&worker, sock, record, here, peer).await;
+                }
                 Spoken::Tls | Spoken::Bytes | Spoken::Silence => {
                     bytes(&worker, &inbound, sock, record, here, peer).await;
                 }
@@ -146,6 +156,44 @@ async fn bytes(
     let edge = edges::inbound(worker, &peer, here.port, Wire::Tcp);
     let forbidden = newly_denied(worker, &peer, here.port);
     stream::relay(worker, sock, application, record, &edge, forbidden).await;
+}
+
+/// What a plaintext connection is looked at for. A port of bytes may have a probe by HTTP or gRPC: where
+/// bytes would be refused, its requests are still to be told from others.
+fn expected(inbound: &Inbound, declared: Protocol, peer: &Peer, port: u16) -> Protocol {
+    match declared {
+        Protocol::Tls | Protocol::Opaque
+            if inbound.expects_probes(peer, port)
+                && !inbound.authorize_connection(peer, port).is_allowed() =>
+        {
+            Protocol::Detect
+        }
+        declared => declared,
+    }
+}
+
+/// A probe by TCP has ended before it said a word: whether the application listens is tried for the log,
+/// and nothing is passed on.
+async fn tcp_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionRecord, here: Here) {
+    record.probe(Probe::Tcp);
+    let target = Target { address: here.address, identity: None, timeout: worker.plane.limits.connect };
+    match connect::stream(worker, target).await {
+        Ok(_) => record.close(Ending::Complete, worker.now()),
+        Err(reason) => stream::refuse(worker, sock, record, reason),
+    }
+}
+
+/// A probe by HTTPS: the application's own TLS passes, whatever is asked within it.
+async fn https_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionRecord, here: Here, peer: Peer) {
+    record.probe(Probe::Https);
+    let target = Target { address: here.address, identity: None, timeout: worker.plane.limits.connect };
+    match connect::stream(worker, target).await {
+        Ok(application) => {
+            let edge = edges::inbound(worker, &peer, here.port, Wire::Tls);
+            stream::relay(worker, sock, application, record, &edge, std::future::pending()).await;
+        }
+        Err(reason) => stream::refuse(worker, sock, record, reason),
+    }
 }
 
 /// Ready when a newer configuration denies what was allowed: the only reason for which a policy ends an

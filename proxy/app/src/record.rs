@@ -208,6 +208,9 @@ impl Desk {
     }
 
     fn close_request(&self, entry: Box<Entry>, now: Moment) {
+        if entry.probe.is_some() {
+            return self.tell(entry, now);
+        }
         let status = entry.status.map_or(0, |status| status.as_u16());
         let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
         let outcome = Outcome::new(status, entry.grpc, entry.reason);
@@ -217,6 +220,9 @@ impl Desk {
 
     /// The part of closing that requests and connections share: reason, log, spans, reuse.
     fn tell(&self, entry: Box<Entry>, now: Moment) {
+        if let Some(probe) = entry.probe {
+            self.telemetry.metrics.plain().probes(probe).up();
+        }
         if let Some(reason) = entry.reason {
             self.telemetry.metrics.refused(entry.direction, reason);
         }

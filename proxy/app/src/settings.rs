@@ -16,11 +16,13 @@ use thiserror::Error;
 use weft_proto::names::{ServicePort, SpiffeId, Workload};
 use zeroize::Zeroizing;
 
+mod anchors;
 mod args;
 mod cpu;
 mod limits;
 mod values;
 
+pub use anchors::TrustAnchors;
 pub use args::RunArgs;
 pub use limits::Limits;
 pub use values::{AccessLogChoice, AccessLogSink, ControlPlane, ExplicitInbound, ExplicitOutbound};
@@ -42,8 +44,8 @@ pub struct Settings {
     pub control_plane_identity: SpiffeId,
     /// Trust domain of the mesh.
     pub trust_domain: String,
-    /// PEM file with the roots that vouch for the control plane.
-    pub trust_anchors: PathBuf,
+    /// The roots that vouch for the control plane until the mesh's trust bundle does as well.
+    pub trust_anchors: TrustAnchors,
     /// Proof of who asks for the first certificate.
     pub join_token: JoinToken,
     /// Folder of the last good configuration; none: nothing is kept over a restart.
@@ -89,6 +91,17 @@ pub enum SettingsError {
          or --join-token TOKEN (WEFT_JOIN_TOKEN)"
     )]
     NoJoinToken,
+    /// No root to verify the control plane with.
+    #[error(
+        "no trust anchors: give --trust-anchors FILE (WEFT_TRUST_ANCHORS), which is read again at each use, \
+         or --trust-anchors-pem PEM (WEFT_TRUST_ANCHORS_PEM)"
+    )]
+    NoTrustAnchors,
+    /// The inline roots are none.
+    #[error(
+        "--trust-anchors-pem holds no certificate in PEM: it must begin with -----BEGIN CERTIFICATE-----"
+    )]
+    TrustAnchorsPem,
     /// Nothing to listen on.
     #[error(
         "nothing to listen on: give --transparent-outbound and --transparent-inbound (behind `weft-proxy init`), \
@@ -136,6 +149,7 @@ impl RunArgs {
     fn lower_on(self, quota: Option<f64>) -> Result<Settings, SettingsError> {
         let control_plane_identity =
             control_plane_identity(self.control_plane_identity, self.trust_domain.as_str())?;
+        let trust_anchors = TrustAnchors::given(self.trust_anchors_pem, self.trust_anchors)?;
         let join_token = join_token(self.join_token, self.join_token_file)?;
         let workers = cpu::workers(self.workers, quota).map_err(SettingsError::Workers)?;
         let settings = Settings {
@@ -143,7 +157,7 @@ impl RunArgs {
             control_plane: self.control_plane,
             control_plane_identity,
             trust_domain: self.trust_domain,
-            trust_anchors: self.trust_anchors,
+            trust_anchors,
             join_token,
             state_dir: self.state_dir,
             workers,

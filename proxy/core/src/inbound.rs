@@ -12,6 +12,7 @@ use crate::authorize::{Asked, Denial, Peer, Policy, RuleRef, Verdict, judged};
 use crate::head::Head;
 use crate::invalid::Invalid;
 use crate::names::{Name, WorkloadName};
+use crate::probe::{Probe, Probes, Sent};
 use crate::spec::{self, Action, MutualTls, Protocol};
 
 /// How one workload receives traffic, compiled.
@@ -28,6 +29,7 @@ pub struct Inbound {
     /// Name of the owning workload.
     pub owner: Arc<str>,
     mutual_tls: MutualTls,
+    probes: Probes,
     ports: FxHashMap<u16, Port>,
     enforced: Policies,
     /// The enforced ones and those in shadow; `None` when there is none in shadow.
@@ -86,6 +88,7 @@ impl Inbound {
             services: spec.services.clone(),
             owner: if spec.owner.is_empty() { pod() } else { spec.owner.clone() },
             mutual_tls: spec.mutual_tls,
+            probes: Probes::of(spec),
             ports,
             enforced,
             shadow: shadowed.then_some(all),
@@ -108,6 +111,18 @@ impl Inbound {
     #[must_use]
     pub fn service_ports(&self, port: u16) -> &[Name] {
         self.ports.get(&port).map_or(&[], |port| &port.service_ports)
+    }
+
+    /// The probe of the kubelet that this is, if it is one: it passes, whatever the policies say.
+    #[must_use]
+    pub fn probe(&self, peer: &Peer, port: u16, sent: Sent<'_>) -> Option<Probe> {
+        self.probes.find(peer, port, sent)
+    }
+
+    /// Whether a request on this connection may be a probe, although the port is declared to be bytes.
+    #[must_use]
+    pub fn expects_probes(&self, peer: &Peer, port: u16) -> bool {
+        self.probes.has_requests(peer, port)
     }
 
     /// Judges a connection that carries opaque bytes (the application's own TLS among them).

@@ -10,6 +10,7 @@ mod authorization;
 mod backend;
 mod outbound;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,6 +141,38 @@ pub struct Inbound {
     pub services: Vec<Name>,
     /// Name of the owning workload; empty: the pod's name.
     pub owner: Arc<str>,
+    /// The kubelet's probes.
+    pub probes: Vec<Probe>,
+    /// Addresses they come from.
+    pub probe_sources: Vec<IpAddr>,
+}
+
+/// A probe that the kubelet sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Port number.
+    pub port: u16,
+    /// How it asks.
+    pub kind: ProbeKind,
+}
+
+/// How a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// A GET in plaintext.
+    Http {
+        /// Path and query, exactly.
+        target: Arc<str>,
+    },
+    /// HTTP within the application's own TLS.
+    Https,
+    /// The standard health check.
+    Grpc {
+        /// The service it asks about; empty: the server as a whole.
+        service: Arc<str>,
+    },
+    /// A connection, nothing more.
+    Tcp,
 }
 
 /// One port of the workload.

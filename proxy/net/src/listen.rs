@@ -8,7 +8,7 @@
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::io::{Error, ErrorKind, Result};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -50,11 +50,24 @@ impl Bind {
 pub struct Listener(TcpListener);
 
 impl Listener {
-    /// Binds and listens.
+    /// Binds and listens. All addresses of IPv6 (`[::]`) means all of IPv4 where IPv6 is switched off.
     ///
     /// # Errors
     /// When the address is taken, foreign or forbidden.
     pub fn bind(bind: Bind) -> Result<Self> {
+        match Self::bind_exactly(bind) {
+            Err(error)
+                if bind.address.is_ipv6() && bind.address.ip().is_unspecified() && lacks_v6(&error) =>
+            {
+                let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), bind.address.port());
+                tracing::info!(%address, "IPv6 is off: listening on IPv4 only");
+                Self::bind_exactly(Bind { address, ..bind })
+            }
+            bound => bound,
+        }
+    }
+
+    fn bind_exactly(bind: Bind) -> Result<Self> {
         let domain = Domain::for_address(bind.address);
         let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -69,6 +82,12 @@ impl Listener {
         TcpListener::from_std(socket.into()).map(Self)
     }
 
+    /// The listener itself, for a server that accepts for itself.
+    #[must_use]
+    pub fn into_inner(self) -> TcpListener {
+        self.0
+    }
+
     /// The address listened on, with the port the kernel chose.
     ///
     /// # Errors
@@ -77,7 +96,7 @@ impl Listener {
         self.0.local_addr()
     }
 
-    /// The next connection. Failures are waited out and written to the log; the backlog holds meanwhile.
+    /// The next connection, and its peer with an IPv4 address as such. Failures are waited out and written to the log; the backlog holds meanwhile.
     ///
     /// # Cancel safety
     /// No connection is lost.
@@ -87,7 +106,7 @@ impl Listener {
             match self.0.accept().await {
                 Ok((stream, peer)) => {
                     prepare(&stream);
-                    return (stream, peer);
+                    return (stream, unmapped(peer));
                 }
                 Err(error) if is_one_connections(&error) => {
                     tracing::debug!(%error, "a connection was gone before it was accepted");
@@ -100,6 +119,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether the kernel has no IPv6, or has it switched off.
+fn lacks_v6(error: &Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own.
+    error.kind() == ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// Whether the error concerns one connection only, not the listener or the process.

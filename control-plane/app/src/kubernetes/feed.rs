@@ -20,7 +20,7 @@ use crate::clock::unix_now;
 use crate::metrics::watching::WatchMetrics;
 use crate::read::Problem;
 use crate::status::Manifests;
-use crate::take::Take;
+use crate::take::{Outgoing, Take};
 
 /// Quiet that ends a window. Source: the endpoints of a rollout come a few milliseconds apart.
 const QUIET: Duration = Duration::from_millis(10);
@@ -74,10 +74,7 @@ impl Feed {
     /// # Cancel safety
     /// Dropping it loses the events of an open window; what is published stays.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let mut bundle = self.take.bundle();
-        bundle.mark_unchanged();
         let mut window = Window::default();
-        let mut rotates = true;
         self.show_trouble();
         loop {
             let ends = window.ends().filter(|_| self.facts.synced());
@@ -87,10 +84,6 @@ impl Feed {
                     self.publish(window.first().unwrap_or_else(Instant::now));
                     window = Window::default();
                 }
-                changed = bundle.changed(), if rotates => match changed {
-                    Ok(()) => window.extend(Instant::now()),
-                    Err(_) => rotates = false,
-                },
                 event = events.recv() => match event {
                     None => return,
                     Some(event) => self.take_in(event, &mut window),
@@ -134,11 +127,16 @@ impl Feed {
             ..Manifests::default()
         };
         let objects: usize = manifests.taken.values().sum();
-        let compiled = self.take.compile(self.facts.model(), self.facts.refused());
-        self.warn(compiled.report.lines());
-        let unreadable = self.facts.refused().len();
-        self.watching.unreadable.set(i64::try_from(unreadable).unwrap_or(i64::MAX));
-        let taken = self.take.publish(compiled, manifests, noticed.into_std());
+        let started = Instant::now();
+        let (delta, report) = self.facts.compile();
+        self.take.metrics().compile_duration.observe(started.elapsed().as_secs_f64());
+        if let Some(report) = report {
+            self.warn(report.lines());
+            self.take.report(report);
+        }
+        let unreadable = i64::try_from(self.facts.refused()).unwrap_or(i64::MAX);
+        self.watching.unreadable.set(unreadable);
+        let taken = self.take.publish(Outgoing::Difference(delta), manifests, noticed.into_std());
         let (generation, new) = (taken.generation, taken.new);
         let millis = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(u64::MAX);
         if std::mem::replace(&mut self.published, true) {
@@ -150,7 +148,8 @@ impl Feed {
 
     /// Each problem is logged when it is new; the objects' status holds all of them.
     fn warn(&mut self, lines: Vec<String>) {
-        let new: Vec<&String> = lines.iter().filter(|line| self.warned.binary_search(line).is_err()).collect();
+        let new: Vec<&String> =
+            lines.iter().filter(|line| self.warned.binary_search(line).is_err()).collect();
         for problem in new.iter().take(LOGGED) {
             tracing::warn!(problem, "an object is not in force as it was written");
         }

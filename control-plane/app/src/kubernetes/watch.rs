@@ -14,7 +14,7 @@ pub mod sight;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{Stream, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _};
 use kube::Client;
 use kube::api::{ListParams, ObjectList, WatchParams};
 use kube::core::{Request, WatchEvent};
@@ -185,7 +185,7 @@ impl Watch {
         } else {
             self.well().await?;
         }
-        self.read(stream.into_stream(), list).await
+        self.read(stream, list).await
     }
 
     async fn read(
@@ -197,8 +197,8 @@ impl Watch {
         let end = Instant::now() + LIFE + GRACE;
         loop {
             let patience = if listing { ANSWER } else { end.saturating_duration_since(Instant::now()) };
-            let next = match timeout(patience, stream.try_next()).await {
-                Ok(next) => next.map_err(|error| stop(error, false))?,
+            let next = match timeout(patience, stream.next()).await {
+                Ok(next) => next.transpose().map_err(|error| stop(error, false))?,
                 // A server that does not know streamed lists shows what there is, and no end of it.
                 Err(_) if listing => return Err(Stop::NoStreamedLists),
                 Err(_) => return Err(silent()),
@@ -215,6 +215,7 @@ impl Watch {
                     self.gone(&object).await?;
                 }
                 Some(WatchEvent::Bookmark(mark)) => {
+                    self.metrics.well(self.watched.kind);
                     if listing && mark.metadata.annotations.contains_key(LIST_END) {
                         listing = false;
                         self.complete().await?;
@@ -318,7 +319,8 @@ fn silent() -> Stop {
 /// What an error of the server or of the connection means.
 fn stop(error: kube::Error, listing: bool) -> Stop {
     let kube::Error::Api(status) = error else {
-        let class = if matches!(error, kube::Error::SerdeError(_)) { Failed::Decode } else { Failed::Connection };
+        let class =
+            if matches!(error, kube::Error::SerdeError(_)) { Failed::Decode } else { Failed::Connection };
         return Stop::Failed(class, error.to_string());
     };
     match status.code {

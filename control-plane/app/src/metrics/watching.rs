@@ -2,7 +2,6 @@
 //!
 //! Invariant: labels are closed sets: the kinds that are watched, and a few classes of failure.
 
-
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -70,16 +69,32 @@ impl WatchMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("watch_events", "Events of watches by kind", metrics.events.clone());
-        registry.register("watch_lists", "Lists begun by kind; one at the start, more after an expiry or an outage", metrics.lists.clone());
-        registry.register("watch_failures", "Lists and watches that failed, by kind and why", metrics.failures.clone());
+        registry.register(
+            "watch_lists",
+            "Lists begun by kind; one at the start, more after an expiry or an outage",
+            metrics.lists.clone(),
+        );
+        registry.register(
+            "watch_failures",
+            "Lists and watches that failed, by kind and why",
+            metrics.failures.clone(),
+        );
         registry.register_with_unit(
             "watch_contact_timestamp",
             "When the API server was last heard of for a kind, since 1970",
             Unit::Seconds,
             metrics.contact.clone(),
         );
-        registry.register("synced", "1 once every kind that has to be there was listed", metrics.synced.clone());
-        registry.register("objects_unreadable", "Objects that could not be read and are not in force", metrics.unreadable.clone());
+        registry.register(
+            "synced",
+            "1 once every kind that has to be there was listed",
+            metrics.synced.clone(),
+        );
+        registry.register(
+            "objects_unreadable",
+            "Objects that could not be read and are not in force",
+            metrics.unreadable.clone(),
+        );
         metrics
     }
 

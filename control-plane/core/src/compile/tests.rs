@@ -8,6 +8,7 @@ use crate::{
     report::ConditionType::{Accepted, PartiallyInvalid, ResolvedRefs},
 };
 
+mod incremental;
 mod policies;
 mod routes;
 mod services;

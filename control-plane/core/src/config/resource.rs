@@ -5,7 +5,7 @@
 //! Invariant: one struct a message, one field a field. An absent span stays absent: the sidecar
 //! holds the defaults.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// Where a piece of configuration was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,32 @@ pub struct Inbound {
     pub services: Vec<String>,
     /// Name of the owning workload.
     pub owner: String,
+    /// The kubelet's probes, sorted.
+    pub probes: Vec<Probe>,
+    /// Addresses they come from, sorted.
+    pub probe_sources: Vec<IpAddr>,
+}
+
+/// One probe that a container declares.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    /// Port number.
+    pub port: u16,
+    /// How it asks.
+    pub kind: ProbeKind,
+}
+
+/// How a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeKind {
+    /// A GET of this path and query.
+    Http(String),
+    /// HTTP within the application's own TLS.
+    Https,
+    /// The standard health check, of this service.
+    Grpc(String),
+    /// A connection.
+    Tcp,
 }
 
 /// Whether plaintext peers are accepted.

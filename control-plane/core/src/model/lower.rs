@@ -14,7 +14,7 @@ use k8s_openapi::{
 
 use super::{
     ContainerPort, Meta, Namespace, Node, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint,
-    SlicePort, TargetPort, Transport,
+    SlicePort, TargetPort, Transport, probe,
     workload::{POD_IP_ANNOTATION, SIDECAR_ANNOTATION, SIDECAR_CONTAINER},
 };
 
@@ -107,6 +107,8 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
         ready: !ended && object.metadata.deletion_timestamp.is_none() && reported_ready(object),
         ended,
         sidecar: has_sidecar(object, &annotations),
+        probes: probe::probes(containers(object)),
+        host_addresses: host_addresses(object),
         zone: labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ports: containers(object)
@@ -132,7 +134,9 @@ pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
 
 /// The facts of a Namespace.
 pub(super) fn namespace(meta: Meta, object: core::Namespace) -> Namespace {
-    Namespace { meta, labels: object.metadata.labels.unwrap_or_default() }
+    let mut annotations = object.metadata.annotations.unwrap_or_default();
+    annotations.retain(|name, _| name.starts_with(OURS));
+    Namespace { meta, labels: object.metadata.labels.unwrap_or_default(), annotations }
 }
 
 fn phase(object: &core::Pod) -> Option<&str> {
@@ -152,6 +156,16 @@ fn pod_addresses(object: &core::Pod, annotations: &BTreeMap<String, String>) -> 
     if texts.is_empty() {
         texts.extend(annotations.get(POD_IP_ANNOTATION).cloned());
     }
+    addresses(&texts)
+}
+
+/// The addresses of the pod's node, as the pod's own status has them.
+fn host_addresses(object: &core::Pod) -> Vec<IpAddr> {
+    let status = object.status.as_ref();
+    let mut texts: Vec<String> = status.and_then(|status| status.host_ip.clone()).into_iter().collect();
+    texts.extend(
+        status.iter().flat_map(|status| status.host_ips.iter().flatten()).map(|host| host.ip.clone()),
+    );
     addresses(&texts)
 }
 
@@ -194,7 +208,7 @@ fn addresses(texts: &[String]) -> Vec<IpAddr> {
     addresses
 }
 
-fn port_number(port: i32) -> Option<u16> {
+pub(super) fn port_number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
@@ -205,6 +219,8 @@ fn transport(protocol: Option<&str>) -> Transport {
     }
 }
 
+/// Prefix of Weft's own labels and annotations.
+const OURS: &str = "weft.dev/";
 /// Names the zone. Source: Kubernetes' well-known labels.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Names the Service of a slice. Source: EndpointSlice's own documentation.

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::Meta;
+use crate::config::Probe;
 
 /// A Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +159,10 @@ pub struct Pod {
     pub host_network: bool,
     /// Its TCP ports by name and number, in order.
     pub ports: Vec<ContainerPort>,
+    /// The probes that its containers declare, sorted.
+    pub probes: Vec<Probe>,
+    /// Addresses of its node.
+    pub host_addresses: Vec<IpAddr>,
 }
 
 impl Pod {
@@ -207,6 +212,8 @@ pub struct Namespace {
     pub meta: Meta,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations, as far as they are of Weft.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A pod with this annotation and the value "injected" has a sidecar. The injector sets it.

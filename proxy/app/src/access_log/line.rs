@@ -11,6 +11,7 @@
 //! | `grpc.status` | gRPC status sent downstream | not gRPC, or none was sent |
 //! | `reason` `blame` `flags` | the sidecar's own reason, who has to look, Envoy's letters for it | the upstream's own answer |
 //! | `policy` | policy that decided | none did |
+//! | `probe` | the kubelet's probe that it is: `http`, `https`, `grpc`, `tcp` | it is none |
 //! | `src.address` `src.workload` `src.namespace` `src.identity` | who called | not known |
 //! | `dst.address` | address the caller wanted | not known |
 //! | `dst.endpoint` | address the last attempt went to | no attempt |
@@ -56,6 +57,9 @@ pub fn write(out: &mut Vec<u8>, entry: &Entry, ended: Moment, clock: &Clock) {
         line.word("flags", reason.flags());
     }
     line.name("policy", entry.policy.as_ref());
+    if let Some(probe) = entry.probe {
+        line.word("probe", probe.name());
+    }
     line.address("src.address", entry.client);
     line.address("dst.address", entry.destination);
     line.address("dst.endpoint", entry.endpoint);

@@ -88,13 +88,20 @@ async fn the_logs_filter_changes_live_and_a_bad_one_is_refused() {
 }
 
 #[tokio::test]
-async fn strangers_may_look_and_not_touch() {
+async fn strangers_see_counters_and_readiness_and_nothing_else() {
     let sidecar = Arc::new(Fake::default());
     let (admin, _log) = admin(&sidecar);
     for (peer, method, path, expected) in [
         ("10.0.0.9:999", "POST", "/drain", 403),
         ("10.0.0.9:999", "PUT", "/log", 403),
         ("10.0.0.9:999", "GET", "/metrics", 200),
+        ("[fd00::9]:999", "GET", "/live", 200),
+        ("10.0.0.9:999", "GET", "/ready", 503),
+        ("10.0.0.9:999", "GET", "/config", 403),
+        ("10.0.0.9:999", "GET", "/edges", 403),
+        ("10.0.0.9:999", "GET", "/log", 403),
+        ("10.0.0.9:999", "GET", "/nothing", 403),
+        ("[::1]:999", "GET", "/config", 200),
         ("[::1]:999", "POST", "/drain", 202),
         ("[::ffff:127.0.0.1]:999", "POST", "/drain", 202),
         ("[::ffff:10.0.0.9]:999", "POST", "/drain", 403),

@@ -18,6 +18,7 @@ use weft_proto::v1;
 use weft_proxy_core::{Identity, Invalid, Name, WorkloadName, spec};
 
 use super::key::{Key, Kind};
+use super::route::each;
 use super::{policy, route};
 
 /// The roots of one trust domain.
@@ -155,7 +156,26 @@ fn inbound(wire: v1::Inbound) -> Read<spec::Inbound> {
         authorizations: wire.authorizations.into_iter().map(Name::from).collect(),
         services: wire.services.into_iter().map(Name::from).collect(),
         owner: Arc::from(wire.owner),
+        probes: each("probes", wire.probes, probe)?,
+        probe_sources: each("probe_sources", wire.probe_sources, |text| {
+            text.parse().map_err(|_| Invalid::new("", format!("{text:?} is not an IP address")))
+        })?,
     })
+}
+
+fn probe(wire: v1::Probe) -> Read<spec::Probe> {
+    use v1::probe::Kind;
+    let kind = match wire.kind {
+        Some(Kind::Http(http)) if !http.target.starts_with('/') => {
+            return Err(Invalid::new("http.target", format!("{:?} does not begin with /", http.target)));
+        }
+        Some(Kind::Http(http)) => spec::ProbeKind::Http { target: Arc::from(http.target) },
+        Some(Kind::Https(_)) => spec::ProbeKind::Https,
+        Some(Kind::Grpc(grpc)) => spec::ProbeKind::Grpc { service: Arc::from(grpc.service) },
+        Some(Kind::Tcp(_)) => spec::ProbeKind::Tcp,
+        None => return Err(not_known("kind")),
+    };
+    Ok(spec::Probe { port: port("port", wire.port)?, kind })
 }
 
 fn inbound_port(wire: v1::InboundPort) -> Read<spec::InboundPort> {

@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use weft_proxy_core::Probe;
+
 use super::edge::Direction;
 
 /// A counter that only rises.
@@ -166,6 +168,7 @@ pub struct Plain {
     lookups: [Count; Lookup::ALL.len()],
     dropped: [Count; Dropped::ALL.len()],
     guesses: [[Count; Guess::ALL.len()]; 2],
+    probes: [Count; Probe::ALL.len()],
     limits: Mutex<Vec<(&'static str, Arc<Count>)>>,
     /// Spans that a collector took.
     pub spans_exported: Count,
@@ -277,6 +280,12 @@ impl Plain {
     #[must_use]
     pub fn lookups(&self, outcome: Lookup) -> &Count {
         &self.lookups[outcome as usize]
+    }
+
+    /// Probes of the kubelet that passed as such.
+    #[must_use]
+    pub fn probes(&self, probe: Probe) -> &Count {
+        &self.probes[probe as usize]
     }
 
     /// Telemetry dropped so.

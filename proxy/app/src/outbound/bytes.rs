@@ -18,7 +18,7 @@ use crate::metrics::plain::Guess;
 use crate::record::connection::ConnectionRecord;
 use crate::rooms::balance::{Choice, balance};
 use crate::rooms::connect::{self, Target};
-use crate::rooms::detect;
+use crate::rooms::detect::{self, First};
 use crate::seat::Destination;
 use crate::upstream::Picked;
 use crate::worker::Worker;
@@ -42,7 +42,7 @@ pub(super) async fn relay(
         let guesses = |guess| worker.ledger.metrics().plain().guesses(Direction::Outbound, guess).up();
         let client_spoke = first_speaker(&mut sock, &mut upstream).await == Side::First;
         guesses(if client_spoke { Guess::Silent } else { Guess::ServerFirst });
-        if client_spoke && detect::first_bytes(&mut sock, worker.plane.limits.detect).await {
+        if client_spoke && detect::first_bytes(&mut sock, worker.plane.limits.detect).await == First::Bytes {
             match detect::settle(worker, &mut sock).await {
                 Detection::Http1 => return Box::pin(http(worker, sock, record, here, false)).await,
                 Detection::Http2 => return Box::pin(http(worker, sock, record, here, true)).await,

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weft_proxy_core::{Moment, Name, Reason};
+use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use super::{Desk, Ending, Ledger, blank, spare};
 use crate::metrics::edge::{Direction, Edge, Protocol};
@@ -61,6 +61,11 @@ impl ConnectionRecord {
                 entry.edge = Some(Arc::clone(edge));
             }
         });
+    }
+
+    /// It is a probe of the kubelet.
+    pub fn probe(&mut self, probe: Probe) {
+        self.write(|entry| entry.probe = Some(probe));
     }
 
     /// The rule taken, and the backend chosen.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Method, StatusCode, Version};
-use weft_proxy_core::{Moment, Name, Reason};
+use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use crate::metrics::edge::{Direction, Edge, Protocol};
 use crate::trace::context::TraceContext;
@@ -47,6 +47,8 @@ pub struct Entry {
     pub grpc: Option<u8>,
     /// The sidecar's own reason; the first one given stays.
     pub reason: Option<Reason>,
+    /// The kubelet's probe that it is: counted as such, and on no edge.
+    pub probe: Option<Probe>,
     /// The edge it is counted on.
     pub edge: Option<Arc<Edge>>,
     /// Rule taken within the route.
@@ -91,6 +93,7 @@ impl Entry {
             status: None,
             grpc: None,
             reason: None,
+            probe: None,
             edge: None,
             rule: None,
             policy: None,
@@ -115,6 +118,7 @@ impl Entry {
         (self.sent, self.first_byte, self.status, self.grpc) = (None, None, None, None);
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
+        self.probe = None;
         self.tries.clear();
         self.events.clear();
         (self.up, self.down) = (0, 0);

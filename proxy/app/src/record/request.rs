@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use weft_proxy_core::{Moment, Name, Reason};
+use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use super::{Desk, Ending};
 use crate::metrics::edge::{Edge, Protocol};
@@ -31,6 +31,11 @@ impl Record {
     /// The edge it counts on: known after routing (inbound) or once an endpoint is chosen (outbound).
     pub fn edge(&mut self, edge: &Arc<Edge>) {
         self.write(|entry| entry.edge = Some(Arc::clone(edge)));
+    }
+
+    /// It is a probe of the kubelet.
+    pub fn probe(&mut self, probe: Probe) {
+        self.write(|entry| entry.probe = Some(probe));
     }
 
     /// The rule taken, and the backend chosen.

@@ -4,11 +4,12 @@
 //! each request.
 //!
 //! Invariant: without configuration nothing passes; a policy that has not arrived denies.
+//! Invariant: only a probe of the kubelet passes without being judged by policies.
 //! Invariant: what a shadow policy would have refused is counted, and passes.
 
 use weft_proxy_core::authorize::{Denial, RuleRef, Verdict};
 use weft_proxy_core::spec::{MutualTls, Protocol};
-use weft_proxy_core::{Head, Inbound, Name, Reason};
+use weft_proxy_core::{Head, Inbound, Name, Reason, Sent};
 
 use crate::exchange::Exchange;
 use crate::metrics::backend::PolicyVerdict;
@@ -20,6 +21,10 @@ use crate::worker::Worker;
 pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Result<Protocol, Reason> {
     let Some((_, port)) = seat.application() else { return Err(Reason::UnknownDestination) };
     let inbound = seat.worker.inbound().ok_or(Reason::ConfigTimeout)?;
+    if let Some(probe) = inbound.probe(&seat.peer, port, Sent::Request(head)) {
+        exchange.note(|record| record.probe(probe));
+        return Ok(inbound.protocol(port));
+    }
     if let Some(shadow) = inbound.shadow_request(&seat.peer, port, head) {
         count(&seat.worker, &shadow, true);
     }

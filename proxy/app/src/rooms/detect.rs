@@ -36,11 +36,25 @@ pub(crate) enum Spoken {
 /// first do so with the handshake's last packet; 20 ms covers a network's delay between two zones.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Waits for the first bytes of a connection whose client speaks first, up to `wait`; gives whether
-/// there are any.
-pub(crate) async fn first_bytes(sock: &mut Sock, wait: Duration) -> bool {
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// Bytes came.
+    Bytes,
+    /// None came in time.
+    Silence,
+    /// It ended before any came.
+    End,
+}
+
+/// Waits for the first bytes of a connection whose client speaks first, up to `wait`.
+pub(crate) async fn first_bytes(sock: &mut Sock, wait: Duration) -> First {
     let looking = peek(sock, 1, |_| Step::Done(()));
-    matches!(tokio::time::timeout(wait, looking).await, Ok(Ok(Seen::Told(()) | Seen::Full)))
+    match tokio::time::timeout(wait, looking).await {
+        Ok(Ok(Seen::Told(()) | Seen::Full)) => First::Bytes,
+        Ok(Ok(Seen::Ended) | Err(_)) => First::End,
+        Err(_) => First::Silence,
+    }
 }
 
 /// Finds out what a connection speaks.
@@ -57,7 +71,7 @@ pub(crate) async fn find(
     }
     let known = declared != Protocol::Detect;
     let wait = if known { worker.plane.limits.live.idle } else { PATIENCE };
-    if !first_bytes(sock, wait).await {
+    if first_bytes(sock, wait).await != First::Bytes {
         return Spoken::Silence;
     }
     let seen = settle(worker, sock).await;

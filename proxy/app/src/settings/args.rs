@@ -38,9 +38,15 @@ pub struct RunArgs {
     pub trust_domain: String,
 
     /// PEM file with the roots that vouch for the control plane. Read at each connection, so that a
-    /// mounted file may change.
+    /// mounted file may change. Either this or --trust-anchors-pem.
     #[arg(long, env = "WEFT_TRUST_ANCHORS", value_name = "FILE")]
-    pub trust_anchors: PathBuf,
+    #[arg(conflicts_with = "trust_anchors_pem")]
+    pub trust_anchors: Option<PathBuf>,
+
+    /// The same roots as PEM text: what the injector writes, so that a pod needs no volume for them. Roots
+    /// that the mesh's trust bundle brings later count as well, so that a rotation needs no restart.
+    #[arg(long, env = "WEFT_TRUST_ANCHORS_PEM", value_name = "PEM")]
+    pub trust_anchors_pem: Option<String>,
 
     /// Join token. Prefer the file: an environment is easier to read for others.
     #[arg(long, env = "WEFT_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
@@ -61,15 +67,17 @@ pub struct RunArgs {
     #[arg(long, env = "WEFT_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
 
-    /// Where the admin server listens (metrics, readiness, configuration, drain).
+    /// Where the admin server listens (metrics, readiness, configuration, drain). [::]:15020 takes IPv4 as
+    /// well; from outside the machine or pod only /metrics, /ready and /live answer.
     #[arg(long, env = "WEFT_ADMIN", value_name = "ADDR", default_value_t = ADMIN)]
     pub admin: SocketAddr,
 
-    /// Where redirected outbound connections arrive; by convention 0.0.0.0:15001. Default: off.
+    /// Where redirected outbound connections arrive; by convention [::]:15001, which takes IPv4 as well and
+    /// is 0.0.0.0:15001 where IPv6 is off. Default: off.
     #[arg(long, env = "WEFT_TRANSPARENT_OUTBOUND", value_name = "ADDR")]
     pub transparent_outbound: Option<SocketAddr>,
 
-    /// Where redirected inbound connections arrive; by convention 0.0.0.0:15006. Default: off.
+    /// Where redirected inbound connections arrive; by convention [::]:15006, as above. Default: off.
     #[arg(long, env = "WEFT_TRANSPARENT_INBOUND", value_name = "ADDR")]
     pub transparent_inbound: Option<SocketAddr>,
 

@@ -55,6 +55,31 @@ fn the_least_gives_documented_defaults() {
 }
 
 #[test]
+fn trust_anchors_come_in_exactly_one_form() {
+    let with = |anchors: &[&str]| {
+        let least = LEAST.iter().filter(|arg| !["--trust-anchors", "/etc/weft/roots.pem"].contains(arg));
+        match Command::try_parse_from(least.chain(anchors)) {
+            Ok(command) => command
+                .run
+                .lower_on(None)
+                .map(|settings| settings.trust_anchors.to_string())
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let pem = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
+    assert_eq!(with(&["--trust-anchors-pem", &pem]), Ok("1 given inline".to_owned()));
+    assert_eq!(with(&["--trust-anchors", "roots.pem"]), Ok("file roots.pem".to_owned()));
+    assert!(with(&[]).unwrap_err().contains("WEFT_TRUST_ANCHORS_PEM"));
+    assert!(with(&["--trust-anchors-pem", "text"]).unwrap_err().contains("BEGIN CERTIFICATE"));
+    assert!(
+        with(&["--trust-anchors", "roots.pem", "--trust-anchors-pem", &pem])
+            .unwrap_err()
+            .contains("cannot be used with")
+    );
+}
+
+#[test]
 fn the_control_planes_identity_follows_the_trust_domain() {
     let settings = settings(&["--trust-domain", "corp.example"]);
     assert_eq!(

@@ -183,7 +183,7 @@ async fn a_control_plane_of_another_root_is_refused() {
     let front = Front::new().await;
     let mut plane = front.start(Ca::new());
     let settings = front.settings(&[]);
-    std::fs::write(&settings.trust_anchors, Ca::new().pem).unwrap();
+    std::fs::write(&front.anchors, Ca::new().pem).unwrap();
     let mut sidecar = sidecar(&settings);
     let problem = sidecar.certificate_until(|status| status.failures > 0).await.problem.unwrap();
     assert!(problem.contains("invalid peer certificate"), "{problem}");
@@ -195,7 +195,7 @@ async fn anchors_without_a_root_are_said_by_file() {
     let front = Front::new().await;
     let _plane = front.start(Ca::new());
     let settings = front.settings(&[]);
-    std::fs::write(&settings.trust_anchors, "no PEM").unwrap();
+    std::fs::write(&front.anchors, "no PEM").unwrap();
     let mut sidecar = sidecar(&settings);
     let problem = sidecar.certificate_until(|status| status.failures > 0).await.problem.unwrap();
     assert!(problem.contains("check --trust-anchors"), "{problem}");

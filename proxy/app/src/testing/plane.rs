@@ -84,7 +84,7 @@ pub(crate) fn now() -> u64 {
 /// The address sidecars know, whichever control plane is behind it.
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
-    anchors: PathBuf,
+    pub(crate) anchors: PathBuf,
     up: Arc<Mutex<Option<mpsc::Sender<TcpStream>>>>,
 }
 

@@ -1,14 +1,17 @@
 //! The model of a cluster, kept by what the watches tell.
 //!
-//! Invariant: the model is the only store. A list that is complete removes what it did not name.
+//! Invariant: the compiler's model is the only store. A list that is complete removes what it did not
+//! name.
 //! Invariant: nothing is ready to be published before every kind was listed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weft_control_plane_core::Compiler;
+use weft_control_plane_core::compile::Delta;
 use weft_control_plane_core::model::{Kind, Model, Object, ObjectKey};
-use weft_control_plane_core::report::{Condition, ObjectReport, Reason, Subject, Verdict};
+use weft_control_plane_core::report::{Condition, ObjectReport, Reason, Report, Subject, Verdict};
 
-use crate::kubernetes::pods::Pods;
+use crate::kubernetes::roll::Roll;
 use crate::kubernetes::watch::Event;
 use crate::kubernetes::watch::kinds::{Need, WATCHED};
 use crate::kubernetes::watch::sight::Sight;
@@ -16,39 +19,50 @@ use crate::take;
 
 /// The facts of a cluster.
 pub struct Facts {
-    model: Model,
+    compiler: Compiler,
     trust_domain: String,
     refused: BTreeMap<ObjectKey, ObjectReport>,
     listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
     awaited: BTreeSet<Kind>,
     trouble: BTreeMap<Kind, String>,
-    pods: Pods,
+    roll: Roll,
+    retold: bool,
 }
 
 impl Facts {
     /// No facts yet, of a mesh whose root namespace and trust domain are these.
-    pub fn new(root_namespace: &str, trust_domain: &str, pods: Pods) -> Self {
+    pub fn new(root_namespace: &str, trust_domain: &str, roll: Roll) -> Self {
         let mut facts = Self {
-            model: Model::ruled_from(root_namespace),
+            compiler: Compiler::new(Model::ruled_from(root_namespace)),
             trust_domain: trust_domain.to_owned(),
             refused: BTreeMap::new(),
             listing: BTreeMap::new(),
             awaited: WATCHED.iter().map(|watched| watched.kind).collect(),
             trouble: BTreeMap::new(),
-            pods,
+            roll,
+            retold: false,
         };
         facts.default_mesh();
         facts
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// Compiles what has changed: how it differs for sidecars, and what became of every object if
+    /// something else is to be said of one.
+    pub fn compile(&mut self) -> (Delta, Option<Report>) {
+        let delta = self.compiler.compile();
+        let retold = std::mem::take(&mut self.retold) || !delta.reports.is_empty();
+        let report = retold.then(|| {
+            let mut report = self.compiler.report().clone();
+            let refused = self.refused.iter().map(|(key, report)| (key.clone(), report.clone()));
+            report.objects.extend(refused);
+            report
+        });
+        (delta, report)
     }
 
-    /// Objects that are not in force as written, and why.
-    pub fn refused(&self) -> &BTreeMap<ObjectKey, ObjectReport> {
-        &self.refused
+    /// How many objects are not in force as written because they cannot be read.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// Whether every kind was listed once.
@@ -64,11 +78,11 @@ impl Facts {
 
     /// Objects by kind.
     pub fn count(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for key in self.model.keys() {
-            *counts.entry(key.kind.to_string()).or_default() += 1;
+        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+        for key in self.compiler.model().keys() {
+            *counts.entry(key.kind).or_default() += 1;
         }
-        counts
+        counts.into_iter().map(|(kind, count)| (kind.to_string(), count)).collect()
     }
 
     /// Takes what a watch told. Whether that changes what is to be published or said.
@@ -104,10 +118,7 @@ impl Facts {
                 let key = object.key();
                 self.note(&key);
                 match self.at_home(*object) {
-                    (object, None) => {
-                        let was_refused = self.refused.remove(&key).is_some();
-                        self.apply(&key, object) || was_refused
-                    }
+                    (object, None) => self.accept(&key) | self.apply(&key, object),
                     (object, Some(report)) => self.apply(&key, object) | self.refuse(key, report),
                 }
             }
@@ -130,31 +141,49 @@ impl Facts {
     }
 
     fn apply(&mut self, key: &ObjectKey, object: Object) -> bool {
-        let changed = self.model.apply(object, None);
-        if changed && let Some(pod) = (key.kind == Kind::Pod).then(|| self.model.pod(&key.namespace, &key.name)) {
-            pod.into_iter().for_each(|pod| self.pods.note(pod));
+        let changed = self.compiler.apply(object, None);
+        if changed {
+            self.enrol(key);
         }
         changed
+    }
+
+    fn remove(&mut self, key: &ObjectKey) -> bool {
+        let removed = self.compiler.remove(key.kind, &key.namespace, &key.name);
+        if removed {
+            self.enrol(key);
+        }
+        if key.kind == Kind::Mesh {
+            self.default_mesh();
+        }
+        removed
+    }
+
+    /// Notes who is there before it is published: a pod asks for its certificate at once.
+    fn enrol(&self, key: &ObjectKey) {
+        let (model, namespace, name) = (self.compiler.model(), key.namespace.as_str(), key.name.as_str());
+        match key.kind {
+            Kind::Pod => self.roll.note_pod(namespace, name, model.pod(namespace, name)),
+            Kind::Namespace => self.roll.note_namespace(name, model.namespace(name)),
+            _ => {}
+        }
     }
 
     fn refuse(&mut self, key: ObjectKey, report: ObjectReport) -> bool {
         let changed = self.refused.get(&key) != Some(&report);
         self.refused.insert(key, report);
+        self.retold |= changed;
+        changed
+    }
+
+    fn accept(&mut self, key: &ObjectKey) -> bool {
+        let changed = self.refused.remove(key).is_some();
+        self.retold |= changed;
         changed
     }
 
     fn forget(&mut self, key: &ObjectKey) -> bool {
-        self.refused.remove(key).is_some() | self.remove(key)
-    }
-
-    fn remove(&mut self, key: &ObjectKey) -> bool {
-        let removed = self.model.remove(key.kind, &key.namespace, &key.name);
-        match key.kind {
-            Kind::Pod => self.pods.forget(&key.namespace, &key.name),
-            Kind::Mesh if removed => self.default_mesh(),
-            _ => {}
-        }
-        removed
+        self.accept(key) | self.remove(key)
     }
 
     /// The list of a kind is complete: what it did not name is gone.
@@ -182,14 +211,16 @@ impl Facts {
 
     /// Everything that is held of a kind, read or refused.
     fn held(&self, kind: Kind) -> BTreeSet<ObjectKey> {
-        let known = self.model.keys().chain(self.refused.keys());
+        let known = self.compiler.model().keys().chain(self.refused.keys());
         known.filter(|key| key.kind == kind).cloned().collect()
     }
 
     /// Without a Mesh of the users' there is one of all defaults; it goes where theirs comes.
     fn default_mesh(&mut self) {
-        if take::needs_mesh(&self.trust_domain) {
-            self.model.apply(take::default_mesh(&self.trust_domain), None);
+        if let Some(mesh) = take::default_mesh(&self.trust_domain)
+            && !self.compiler.model().keys().any(|key| key.kind == Kind::Mesh)
+        {
+            self.compiler.apply(mesh, None);
         }
     }
 

@@ -58,11 +58,12 @@ impl Watched {
 
     /// The version to read of those that are served.
     pub fn choose<'a>(&self, served: &'a [String]) -> Option<&'a str> {
+        let known = |known: &&str| served.iter().find(|served| *served == known);
         match self.versions {
-            [] => served.first().map(String::as_str),
-            known => known.iter().find_map(|known| served.iter().find(|served| served == known)),
+            [] => served.first(),
+            versions => versions.iter().find_map(known),
         }
-        .map(|version| -> &str { version })
+        .map(String::as_str)
     }
 }
 

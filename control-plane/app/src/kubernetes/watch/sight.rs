@@ -82,9 +82,11 @@ fn refusal(kind: Kind, object: &Value, reason: &str) -> ObjectReport {
     };
     let verdict = |subject| Verdict { subject, conditions: vec![Condition::refused(why, reason)] };
     let mut verdicts: Vec<Verdict> = match kind {
-        Kind::HttpRoute | Kind::GrpcRoute => {
-            parts::<ParentRef>(object, "/spec/parentRefs").into_iter().filter(ours).map(Subject::Parent).collect()
-        }
+        Kind::HttpRoute | Kind::GrpcRoute => parts::<ParentRef>(object, "/spec/parentRefs")
+            .into_iter()
+            .filter(ours)
+            .map(Subject::Parent)
+            .collect(),
         _ => parts(object, "/spec/targetRefs").into_iter().map(Subject::Target).collect::<Vec<_>>(),
     }
     .into_iter()
@@ -99,7 +101,8 @@ fn refusal(kind: Kind, object: &Value, reason: &str) -> ObjectReport {
 
 /// Parents that a mesh answers for: Services.
 fn ours(parent: &ParentRef) -> bool {
-    parent.kind.as_deref() == Some("Service") && parent.group.as_deref().is_some_and(|it| matches!(it, "" | "core"))
+    parent.kind.as_deref() == Some("Service")
+        && parent.group.as_deref().is_some_and(|it| matches!(it, "" | "core"))
 }
 
 /// The items of a list that can be read.

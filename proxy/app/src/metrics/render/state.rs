@@ -13,6 +13,8 @@ use super::{Column, Families};
 use crate::metrics::Metrics;
 use crate::metrics::backend::BackendMeter;
 use crate::metrics::labels::Direction;
+use weft_proxy_core::Probe;
+
 use crate::metrics::plain::{Dropped, Guess, Handshake, Lookup};
 
 pub(super) fn backends(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
@@ -104,6 +106,10 @@ pub(super) fn plain(metrics: &Metrics, families: &mut Families<'_>) -> Result<()
             };
             Guess::ALL.into_iter().map(row)
         }),
+    )?;
+    families.counter(
+        ("probes", "Probes of the kubelet, by kind; they are no requests"),
+        Probe::ALL.map(|probe| (vec![("kind", probe.name())], plain.probes(probe).read())),
     )?;
     families.counter(
         ("lookups", "Searches for a destination's configuration"),

@@ -7,6 +7,7 @@
 //!
 //! Invariant: every replica serves; only the holder of the Lease writes.
 
+pub mod conditions;
 pub mod counts;
 pub mod events;
 pub mod lease;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a verb only calls what tests call too: what a person sees is what is tested.
 
+mod conformance;
 mod images;
 mod node;
 
@@ -19,6 +20,8 @@ pub struct Dev {
 enum Verb {
     /// A Kubernetes cluster of your own.
     Cluster(node::ClusterArgs),
+    /// Run the Gateway API's conformance suite, mesh profiles and beyond, against Weft.
+    Conformance(conformance::ConformanceArgs),
     /// Write the images of the sidecar and of the control plane, without a builder or a registry.
     Images(images::ImagesArgs),
     /// What a cluster starts for itself.
@@ -34,6 +37,7 @@ impl Dev {
     pub fn run(self) -> anyhow::Result<()> {
         match self.verb {
             Verb::Cluster(args) => args.run(),
+            Verb::Conformance(args) => args.run(),
             Verb::Images(args) => args.run(),
             Verb::Node(node) => node.run(),
         }

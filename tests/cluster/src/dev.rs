@@ -5,6 +5,7 @@
 mod conformance;
 mod images;
 mod node;
+mod parts;
 
 use clap::{Parser, Subcommand};
 
@@ -24,6 +25,8 @@ enum Verb {
     Conformance(conformance::ConformanceArgs),
     /// Write the images of the sidecar and of the control plane, without a builder or a registry.
     Images(images::ImagesArgs),
+    /// Build the third-party programs that the cluster's tests need into the cache.
+    Parts(parts::PartsArgs),
     /// What a cluster starts for itself.
     #[command(hide = true, subcommand)]
     Node(node::Node),
@@ -39,6 +42,7 @@ impl Dev {
             Verb::Cluster(args) => args.run(),
             Verb::Conformance(args) => args.run(),
             Verb::Images(args) => args.run(),
+            Verb::Parts(args) => args.run(),
             Verb::Node(node) => node.run(),
         }
     }

@@ -156,3 +156,33 @@ impl Part {
         Ok(hash.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&Part; 7] = [&KUBERNETES, &NAME_SERVER, &PAUSE, &ECHO, &GATEWAY_API, &CONFORMANCE, &HELM];
+
+    #[test]
+    fn a_parts_version_is_the_one_its_recipe_pins() {
+        for part in ALL.into_iter().filter(|part| part.name != PAUSE.name) {
+            let recipe = std::fs::read_to_string(part.recipe().join("go.mod")).unwrap();
+            assert!(recipe.contains(&format!(" v{}", part.version)), "{} {}", part.name, part.version);
+        }
+    }
+
+    #[test]
+    fn recipes_have_different_hashes_that_stay() {
+        let hashes: std::collections::BTreeSet<String> =
+            ALL.iter().map(|part| part.hash().unwrap()).collect();
+        assert_eq!(hashes.len(), ALL.len());
+        assert_eq!(ECHO.hash().unwrap(), ECHO.hash().unwrap());
+    }
+
+    #[test]
+    fn kubernetes_is_told_its_version() {
+        let flags = KUBERNETES.linker_flags();
+        assert!(flags.contains(" -X k8s.io/component-base/version.gitVersion=v1.34.4"), "{flags}");
+        assert!(flags.contains(".gitMinor=34 "), "{flags}");
+    }
+}

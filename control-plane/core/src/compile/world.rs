@@ -26,6 +26,8 @@ pub(super) struct Member<'a> {
     pub(super) pod: Option<&'a Pod>,
     /// Whether it takes traffic.
     pub(super) ready: bool,
+    /// Whether it takes traffic while nobody is ready.
+    leaving: bool,
     zone: String,
 }
 
@@ -89,9 +91,12 @@ impl<'a> World<'a> {
         tidy(members.into_iter().map(ready).collect(), service)
     }
 
-    /// Members that take traffic, as endpoints, by address.
+    /// Members that take traffic, as endpoints, by address. Those that end come in where no other does.
+    /// Source: kube-proxy's rule for terminating endpoints (KEP-1669).
     pub(super) fn endpoints(&self, service: &'a Service, port: &ServicePort) -> Vec<Endpoint> {
-        let members = self.members(service, port).iter().filter(|member| member.ready);
+        let members = self.members(service, port);
+        let none_ready = !members.iter().any(|member| member.ready);
+        let members = members.iter().filter(|member| member.ready || (none_ready && member.leaving));
         members
             .map(|member| Endpoint {
                 address: address_name(member.address),
@@ -129,6 +134,7 @@ impl<'a> World<'a> {
             address: SocketAddr::new(endpoint.address, port),
             pod: named.or_else(|| self.pod_at(endpoint.address, port)),
             ready: endpoint.ready,
+            leaving: endpoint.leaving,
             zone: endpoint.zone.clone(),
         }
     }
@@ -150,6 +156,7 @@ impl<'a> World<'a> {
             address: SocketAddr::new(*address, number),
             pod: Some(*pod),
             ready: pod.ready,
+            leaving: false,
             zone: pod.zone.clone(),
         };
         pods.filter_map(|pod| Some((pod, pod.target(&port.target)?)))
@@ -174,6 +181,7 @@ fn tidy<'a>(members: Vec<Member<'a>>, service: &Service) -> Vec<Member<'a>> {
         }
         let entry = by_address.entry(member.address).or_insert_with(|| member.clone());
         entry.ready |= member.ready;
+        entry.leaving |= member.leaving;
         entry.pod = entry.pod.or(member.pod);
     }
     by_address.into_values().collect()

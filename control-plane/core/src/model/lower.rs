@@ -83,9 +83,13 @@ fn slice_port(port: &discovery::EndpointPort) -> Option<SlicePort> {
 /// Of an endpoint's addresses only the first counts. Source: EndpointSlice's own documentation.
 fn slice_endpoint(endpoint: &discovery::Endpoint) -> Option<SliceEndpoint> {
     let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let conditions = endpoint.conditions.as_ref();
     Some(SliceEndpoint {
         address: addresses(endpoint.addresses.get(..1)?).first().copied()?,
-        ready: endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true),
+        ready: conditions.and_then(|conditions| conditions.ready).unwrap_or(true),
+        leaving: conditions.is_some_and(|conditions| {
+            conditions.terminating == Some(true) && conditions.serving == Some(true)
+        }),
         pod: pod.and_then(|target| target.name.clone()),
         zone: endpoint.zone.clone().unwrap_or_default(),
     })

@@ -125,6 +125,8 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// Whether it takes traffic.
     pub ready: bool,
+    /// It ends, and still answers: it takes traffic while nobody else does.
+    pub leaving: bool,
     /// Name of the pod it is, in the slice's namespace.
     pub pod: Option<String>,
     /// Zone; empty: unknown.

@@ -4,6 +4,7 @@
 //! Invariant: nothing is decided here; each verb runs the library that stands behind it.
 
 mod demo;
+mod install;
 
 use clap::{Parser, Subcommand};
 use weft_proxy::init::{self, InitArgs};
@@ -26,6 +27,8 @@ struct Cli {
 enum Verb {
     /// Run a mesh of four services on this machine, and watch it work.
     Demo(demo::DemoArgs),
+    /// Print what an installation on Kubernetes is made of, for kubectl apply.
+    Install(install::InstallArgs),
     /// The sidecar.
     #[command(subcommand)]
     Proxy(Proxy),
@@ -47,6 +50,7 @@ enum Proxy {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Demo(args) => demo::run(args),
+        Verb::Install(args) => install::run(&args),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
         Verb::Proxy(Proxy::Init(args)) => init::run(*args),
         Verb::ControlPlane(args) => weft_control_plane::run(args),

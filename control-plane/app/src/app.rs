@@ -21,12 +21,13 @@ use crate::args::RunArgs;
 use crate::authority::{Authority, AuthoritySettings};
 use crate::certify::{self, Certify};
 use crate::files;
-use crate::listen::{self, Doorway};
+use crate::grpc;
+use crate::listen::Doorway;
 use crate::log::LogLevel;
 use crate::metrics::Metrics;
 use crate::publish::{self, Publisher, Reader};
 use crate::reload::Reload;
-use crate::serve::{self, Limits, Serve};
+use crate::serve::{Limits, Serve};
 use crate::status::Status;
 use crate::tls::{self, OwnCertificate};
 use crate::tokens::Tokens;
@@ -104,15 +105,16 @@ impl ControlPlane {
             stop: stop.clone(),
         };
         let tasks = vec![
-            tokio::spawn(grpc_server(listener, doorway, serve.clone(), certify)),
+            tokio::spawn(grpc::serve(listener, doorway, serve.clone(), certify)),
             tokio::spawn(admin::serve(admin_listener, page)),
             tokio::spawn(renewal(own, Arc::clone(&authority), metrics.clone())),
+            tokio::spawn(publish::follow(publisher.clone(), Arc::clone(&authority))),
         ];
-        let mut reload = Reload::new(&args.manifests, &authority, publisher, status, metrics);
-        let watch = Watch::start(&args.manifests, move |cause, settled, noticed| {
-            reload.look(cause, settled, noticed)
-        })?;
-        let trust_anchors = authority.anchors_pem().to_owned();
+        let folder = args.manifests.as_deref().context("--manifests is missing")?;
+        let mut reload = Reload::new(folder, &authority, publisher, status, metrics);
+        let watch =
+            Watch::start(folder, move |cause, settled, noticed| reload.look(cause, settled, noticed))?;
+        let trust_anchors = authority.anchors_pem();
         Ok(Self { grpc, admin, trust_anchors, reader, stop, watch, serve, tasks })
     }
 

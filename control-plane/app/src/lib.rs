@@ -17,6 +17,7 @@ pub mod clock;
 pub mod csr;
 pub mod encode;
 pub mod files;
+pub mod grpc;
 pub mod index;
 pub mod kubernetes;
 pub mod listen;

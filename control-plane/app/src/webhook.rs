@@ -18,13 +18,13 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weft_control_plane_core::inject::NamespaceFacts;
 
 use crate::authority::Authority;
 
+pub mod bundle;
 mod certificate;
 mod metrics;
 mod review;
@@ -48,9 +48,7 @@ pub struct Parts {
     pub listen: SocketAddr,
     /// `injector.yaml`, read again when it changes.
     pub settings: PathBuf,
-    /// Roots that new sidecars trust, PEM.
-    pub roots: watch::Receiver<String>,
-    /// Signs the serving certificate.
+    /// Signs the serving certificate; its roots are those that new sidecars trust.
     pub authority: Arc<Authority>,
     /// DNS names of the serving certificate.
     pub names: Vec<String>,
@@ -80,7 +78,7 @@ pub async fn start(
     registry: &mut Registry,
 ) -> anyhow::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
     let metrics = InjectMetrics::register(registry);
-    let settings = Arc::new(Settings::open(parts.settings, parts.roots, metrics.clone())?);
+    let settings = Arc::new(Settings::open(parts.settings, Arc::clone(&parts.authority), metrics.clone())?);
     let own = Arc::new(ServingCertificate::issue(&parts.authority, parts.names)?);
     let listener = TcpListener::bind(parts.listen);
     let listener = listener.await.with_context(|| format!("cannot listen on {}", parts.listen))?;

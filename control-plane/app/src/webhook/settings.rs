@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 use weft_control_plane_core::inject::{Injector, InjectorConfig};
 
 use super::metrics::InjectMetrics;
+use crate::authority::Authority;
 use crate::files;
 
 /// Time between looks at the file. Source: the kubelet renews mounted ConfigMaps once a minute or so.
@@ -26,7 +26,7 @@ const FILE_LIMIT: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Settings {
     path: PathBuf,
-    roots: watch::Receiver<String>,
+    authority: Arc<Authority>,
     current: ArcSwap<Injector>,
     metrics: InjectMetrics,
     told: Mutex<Option<String>>,
@@ -49,13 +49,9 @@ impl Settings {
     ///
     /// # Errors
     /// They cannot be used: without a first good state nothing can be injected.
-    pub fn open(
-        path: PathBuf,
-        roots: watch::Receiver<String>,
-        metrics: InjectMetrics,
-    ) -> anyhow::Result<Self> {
-        let first = injector(&path, &roots.borrow())?;
-        Ok(Self { path, roots, current: ArcSwap::from_pointee(first), metrics, told: Mutex::new(None) })
+    pub fn open(path: PathBuf, authority: Arc<Authority>, metrics: InjectMetrics) -> anyhow::Result<Self> {
+        let first = injector(&path, &authority.anchors_pem())?;
+        Ok(Self { path, authority, current: ArcSwap::from_pointee(first), metrics, told: Mutex::new(None) })
     }
 
     /// The injector that holds now.
@@ -68,20 +64,20 @@ impl Settings {
     /// # Cancel safety
     /// Dropping it ends the looking; the current injector stays.
     pub async fn follow(&self) {
-        let mut roots = self.roots.clone();
-        let mut closed = false;
+        let mut changes = self.authority.changes();
         loop {
             tokio::select! {
-                changed = roots.changed(), if !closed => closed = changed.is_err(),
+                // The authority lives as long as this value, so that this waits as long as nothing changes.
+                _ = changes.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.look(&roots.borrow_and_update().clone());
+            self.look();
         }
     }
 
     /// Takes what is there, if it is good and new.
-    pub fn look(&self, roots: &str) {
-        let found = injector(&self.path, roots);
+    pub fn look(&self) {
+        let found = injector(&self.path, &self.authority.anchors_pem());
         self.metrics.settings_broken.set(i64::from(found.is_err()));
         match found {
             Ok(injector) => {

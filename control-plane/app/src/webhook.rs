@@ -27,12 +27,16 @@ use crate::authority::Authority;
 pub mod bundle;
 mod certificate;
 mod metrics;
+mod namespaces;
+mod recheck;
 mod review;
 mod serve;
 mod settings;
 
 pub use certificate::ServingCertificate;
 pub use metrics::{By, InjectMetrics, Outcome};
+pub use namespaces::KnownNamespaces;
+pub use recheck::{Lack, Lacks, Recheck};
 pub use review::{Answer, Refusal, answer};
 pub use serve::Webhook;
 pub use settings::{Settings, read_settings};
@@ -66,17 +70,26 @@ pub fn service_names(namespace: &str) -> Vec<String> {
     vec![format!("{short}.cluster.local"), short]
 }
 
-/// Binds, and serves in the background until stopped. Gives the real address and the tasks.
+/// A webhook that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The injector, for the re-check of running pods.
+    pub settings: Arc<Settings>,
+    /// What is counted, for the re-check too.
+    pub metrics: InjectMetrics,
+    /// What runs in the background; dropping a handle does not end its task, aborting does.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+/// Binds, and serves in the background until stopped.
 ///
 /// # Errors
 /// The settings cannot be used, the address cannot be bound, the authority cannot sign.
 ///
 /// # Cancel safety
 /// Dropping it before the end starts nothing.
-pub async fn start(
-    parts: Parts,
-    registry: &mut Registry,
-) -> anyhow::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
+pub async fn start(parts: Parts, registry: &mut Registry) -> anyhow::Result<Running> {
     let metrics = InjectMetrics::register(registry);
     let settings = Arc::new(Settings::open(parts.settings, Arc::clone(&parts.authority), metrics.clone())?);
     let own = Arc::new(ServingCertificate::issue(&parts.authority, parts.names)?);
@@ -87,17 +100,17 @@ pub async fn start(
         settings: Arc::clone(&settings),
         namespaces: parts.namespaces,
         notice: parts.notice,
-        metrics,
+        metrics: metrics.clone(),
         stop: parts.stop,
     };
     let tls = certificate::server_config(Arc::clone(&own))?;
-    let authority = parts.authority;
+    let (authority, follower) = (parts.authority, Arc::clone(&settings));
     let tasks = vec![
         tokio::spawn(serve::serve(listener, tls, webhook)),
         tokio::spawn(async move { own.renew(&authority).await }),
-        tokio::spawn(async move { settings.follow().await }),
+        tokio::spawn(async move { follower.follow().await }),
     ];
-    Ok((address, tasks))
+    Ok(Running { address, settings, metrics, tasks })
 }
 
 #[cfg(test)]

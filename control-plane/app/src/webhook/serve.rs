@@ -142,6 +142,8 @@ impl Webhook {
 
     fn facts(&self, name: &str, enabled: bool) -> NamespaceFacts {
         let known = (self.namespaces)(name);
+        // One that is not known yet is new: the API server shows only pods that ask, or whose namespace does.
+        let enabled = enabled || known.is_none();
         let mut facts =
             known.unwrap_or_else(|| NamespaceFacts { name: name.to_owned(), ..NamespaceFacts::default() });
         if enabled {

@@ -176,3 +176,6 @@ fn document(text: &str) -> String {
     let text = text.strip_prefix("---\n").unwrap_or(text);
     format!("---\n{}\n", text.trim_end())
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ use weft_control_plane_core::session::Published;
 use crate::encode;
 use crate::log::LogLevel;
 use crate::publish::Reader;
-use crate::status::{self, Manifests, Sidecar, Status};
+use crate::status::{self, Manifests, ObjectStatus, Sidecar, Status};
 
 /// Connections at once. Source: Weft's own; a scraper, a probe and a few people.
 const CONNECTIONS: usize = 64;
@@ -62,6 +62,8 @@ struct StatusPage {
     generation: u64,
     #[serde(flatten)]
     manifests: Manifests,
+    /// What became of the objects that attach to something.
+    objects: Vec<ObjectStatus>,
     sidecars: Sidecars,
 }
 
@@ -181,14 +183,16 @@ async fn status_page(State(admin): State<Admin>) -> Response {
     let list = admin.status.sidecars();
     let current = list.iter().filter(|sidecar| Some(sidecar.generation) == generation).count();
     let refusing = list.iter().filter(|sidecar| !sidecar.refusals.is_empty()).count();
-    let mut manifests = Manifests::clone(&admin.status.manifests());
+    let manifests = Manifests::clone(&admin.status.manifests());
+    let mut objects = status::objects(&admin.status.report());
     if let Some(published) = published {
-        status::attribute(&mut manifests.objects, &list, &published);
+        status::attribute(&mut objects, &list, &published);
     }
     axum::Json(StatusPage {
         ready: generation.is_some(),
         generation: generation.unwrap_or(0),
         manifests,
+        objects,
         sidecars: Sidecars { connected: list.len(), current, refusing, list },
     })
     .into_response()

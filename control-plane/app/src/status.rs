@@ -1,6 +1,6 @@
 //! What became of the manifests and of the sidecars, for `/status` and for a person.
 //!
-//! Invariant: `manifests` is replaced whole by the watching thread; a sidecar's entry lives exactly
+//! Invariant: `manifests` and `report` are replaced whole by the watching thread; a sidecar's entry lives exactly
 //! as long as its stream.
 
 use std::collections::BTreeMap;
@@ -26,8 +26,6 @@ pub struct Manifests {
     pub ignored: BTreeMap<String, usize>,
     /// Objects taken, by kind.
     pub taken: BTreeMap<String, usize>,
-    /// What became of the objects that attach to something.
-    pub objects: Vec<ObjectStatus>,
 }
 
 /// What became of one object.
@@ -103,6 +101,7 @@ pub struct RefusalStatus {
 #[derive(Debug, Default)]
 pub struct Status {
     manifests: ArcSwap<Manifests>,
+    report: ArcSwap<Report>,
     sidecars: Mutex<(u64, BTreeMap<u64, Sidecar>)>,
 }
 
@@ -122,6 +121,16 @@ impl Status {
     /// Replaces what is known of the manifests.
     pub fn set_manifests(&self, manifests: Manifests) {
         self.manifests.store(Arc::new(manifests));
+    }
+
+    /// What became of every object.
+    pub fn report(&self) -> Arc<Report> {
+        self.report.load_full()
+    }
+
+    /// Replaces what became of every object.
+    pub fn set_report(&self, report: Arc<Report>) {
+        self.report.store(report);
     }
 
     /// The sidecars that are connected, by workload.

@@ -34,8 +34,9 @@ impl Values {
         }
     }
 
-    /// Adds one value, `a.b=c`: numbers, true, false and null are what they say, `{x,y}` is a list,
-    /// anything else a text. A dot in a name is written `\.`.
+    /// Adds one value, `a.b=c`: numbers, true, false and null are what they say
+    /// where no text is wanted, `{x,y}` is a list,
+    /// anything else a text. A dot in a name is written `\.`; a comma may be written `\,`, as Helm wants it.
     ///
     /// # Errors
     /// The text is not of this form.
@@ -46,7 +47,10 @@ impl Values {
         if steps.iter().any(|step| step.is_empty() || step.contains('[')) {
             return Err(form());
         }
-        let mut value = typed(value);
+        let mut value = match wanted(&steps)?.as_deref() {
+            Some("string") => Value::String(value.replace("\\,", ",")),
+            _ => typed(value.trim()),
+        };
         for step in steps.into_iter().rev() {
             value = Value::Object(Map::from_iter([(step, value)]));
         }
@@ -54,6 +58,17 @@ impl Values {
             merge(&mut self.given, map);
         }
         Ok(())
+    }
+
+    /// The values that an installation was given, from the data of its ConfigMap.
+    ///
+    /// # Errors
+    /// The ConfigMap does not hold what `weft install` wrote.
+    pub fn kept(data: &Value) -> Result<Self, Error> {
+        let mut values = Self { ha: data["ha"] == "true", ..Self::default() };
+        let text = data["values.yaml"].as_str();
+        values.file(text.ok_or_else(|| Error::new("it has no values.yaml"))?)?;
+        Ok(values)
     }
 
     /// All values as templates see them.
@@ -68,7 +83,8 @@ impl Values {
         let schema: Value = serde_json::from_str(SCHEMA).map_err(|error| Error::new(error.to_string()))?;
         check(&Value::Object(self.given.clone()), &schema, &mut Vec::new(), &schema)?;
         merge(&mut values, self.given.clone());
-        let values = Value::Object(values);
+        let mut values = Value::Object(values);
+        drop_nulls(&mut values);
         check(&values, &schema, &mut Vec::new(), &schema)?;
         Ok(values)
     }
@@ -90,7 +106,7 @@ fn map(text: &str) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// Puts `over` on top of `under`; null takes a value away. Source: Helm's own merging.
+/// Puts `over` on top of `under`.
 fn merge(under: &mut Map<String, Value>, over: Map<String, Value>) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
@@ -100,6 +116,23 @@ fn merge(under: &mut Map<String, Value>, over: Map<String, Value>) {
             }
         }
     }
+}
+
+/// Takes away what was set to null, which is how a default is taken back. Source: Helm's own merging.
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(drop_nulls);
+    }
+}
+
+/// The type that the schema wants at a path: a tag `12` is a text.
+fn wanted(steps: &[String]) -> Result<Option<String>, Error> {
+    let schema: Value = serde_json::from_str(SCHEMA).map_err(|error| Error::new(error.to_string()))?;
+    let at = steps.iter().try_fold(&schema, |at, step| {
+        at["properties"].get(step).or_else(|| at.get("additionalProperties").filter(|it| it.is_object()))
+    });
+    Ok(at.and_then(|at| at["type"].as_str()).map(str::to_owned))
 }
 
 /// The names of a path; `\.` is a dot in a name.
@@ -124,6 +157,8 @@ fn typed(text: &str) -> Value {
     if let Some(list) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
         return Value::Array(list.split(',').filter(|text| !text.is_empty()).map(typed).collect());
     }
+    let text = text.replace("\\,", ",");
+    let text = text.as_str();
     match text {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
@@ -147,6 +182,9 @@ fn check(value: &Value, schema: &Value, path: &mut Vec<String>, whole: &Value) -
         "boolean" => value.is_boolean(),
         _ => true,
     };
+    if value.is_null() {
+        return Ok(());
+    }
     if !fits {
         return Err(Error::new(format!("{place}: {value} is no {kind}")));
     }
@@ -155,6 +193,9 @@ fn check(value: &Value, schema: &Value, path: &mut Vec<String>, whole: &Value) -
     {
         let known: Vec<String> = known.iter().map(Value::to_string).collect();
         return Err(Error::new(format!("{place}: {value} is none of {}", known.join(", "))));
+    }
+    if schema["minLength"] == 1 && value == "" {
+        return Err(Error::new(format!("{place} is empty")));
     }
     if let (Some(least), Some(number)) = (schema["minimum"].as_i64(), value.as_i64())
         && number < least
@@ -168,10 +209,10 @@ fn check(value: &Value, schema: &Value, path: &mut Vec<String>, whole: &Value) -
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         path.push(name.clone());
-        match schema["properties"].get(name) {
-            Some(schema) => check(value, schema, path, whole)?,
-            None if schema["additionalProperties"] == Value::Bool(false) => return Err(unknown(path, whole)),
-            None => {}
+        match schema["properties"].get(name).or_else(|| schema.get("additionalProperties")) {
+            Some(schema) if schema.is_object() => check(value, schema, path, whole)?,
+            _ if schema["additionalProperties"] == Value::Bool(false) => return Err(unknown(path, whole)),
+            _ => {}
         }
         path.pop();
     }

@@ -62,7 +62,7 @@ pub(super) fn new_root(trust_domain: &str) -> Result<(KeyPair, CertificateDer<'s
     Ok((key, certificate.into()))
 }
 
-/// A leaf that is known by these names and no others.
+/// A leaf of these names.
 pub(super) fn leaf_params(now: u64, not_after: u64, names: Vec<SanType>) -> CertificateParams {
     let mut params = validity(now, not_after);
     params.subject_alt_names = names;

@@ -226,8 +226,6 @@ fn transport(protocol: Option<&str>) -> Transport {
     }
 }
 
-/// Prefix of Weft's own labels and annotations.
-const OURS: &str = "weft.dev/";
 /// Names the zone. Source: Kubernetes' well-known labels.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Names the Service of a slice. Source: EndpointSlice's own documentation.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ObjectReference;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,6 @@ use crate::authority::Authority;
 pub mod bundle;
 mod certificate;
 mod metrics;
-mod namespaces;
 mod recheck;
 mod review;
 mod serve;
@@ -35,7 +33,6 @@ mod settings;
 
 pub use certificate::ServingCertificate;
 pub use metrics::{By, InjectMetrics, Outcome};
-pub use namespaces::KnownNamespaces;
 pub use recheck::{Lack, Lacks, Recheck};
 pub use review::{Answer, Refusal, answer};
 pub use serve::Webhook;
@@ -60,6 +57,8 @@ pub struct Parts {
     pub namespaces: Namespaces,
     /// Where refusals go.
     pub notice: Notice,
+    /// What is counted.
+    pub metrics: InjectMetrics,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -76,31 +75,26 @@ pub struct Running {
     pub address: SocketAddr,
     /// The injector, for the re-check of running pods.
     pub settings: Arc<Settings>,
-    /// What is counted, for the re-check too.
-    pub metrics: InjectMetrics,
     /// What runs in the background; dropping a handle does not end its task, aborting does.
     pub tasks: Vec<JoinHandle<()>>,
 }
 
-/// Binds, and serves in the background until stopped.
+/// Binds, and serves in the background until stopped. Settings that cannot be used stop nothing: the
+/// webhook says so to whoever asks, and takes them once they are good.
 ///
 /// # Errors
-/// The settings cannot be used, the address cannot be bound, the authority cannot sign.
-///
-/// # Cancel safety
-/// Dropping it before the end starts nothing.
-pub async fn start(parts: Parts, registry: &mut Registry) -> anyhow::Result<Running> {
-    let metrics = InjectMetrics::register(registry);
-    let settings = Arc::new(Settings::open(parts.settings, Arc::clone(&parts.authority), metrics.clone())?);
+/// The address cannot be bound, the authority cannot sign.
+pub fn start(parts: Parts) -> anyhow::Result<Running> {
+    let settings = Settings::open(parts.settings, Arc::clone(&parts.authority), parts.metrics.clone());
+    let settings = Arc::new(settings);
     let own = Arc::new(ServingCertificate::issue(&parts.authority, parts.names)?);
-    let listener = TcpListener::bind(parts.listen);
-    let listener = listener.await.with_context(|| format!("cannot listen on {}", parts.listen))?;
+    let listener = listen(parts.listen).with_context(|| format!("cannot listen on {}", parts.listen))?;
     let address = listener.local_addr()?;
     let webhook = Webhook {
         settings: Arc::clone(&settings),
         namespaces: parts.namespaces,
         notice: parts.notice,
-        metrics: metrics.clone(),
+        metrics: parts.metrics,
         stop: parts.stop,
     };
     let tls = certificate::server_config(Arc::clone(&own))?;
@@ -110,7 +104,13 @@ pub async fn start(parts: Parts, registry: &mut Registry) -> anyhow::Result<Runn
         tokio::spawn(async move { own.renew(&authority).await }),
         tokio::spawn(async move { follower.follow().await }),
     ];
-    Ok(Running { address, settings, metrics, tasks })
+    Ok(Running { address, settings, tasks })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 #[cfg(test)]

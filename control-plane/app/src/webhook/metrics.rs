@@ -28,6 +28,7 @@ pub enum Outcome {
     Refused,
     Invalid,
     OverLimit,
+    NoSettings,
 }
 
 /// Handles of what the webhook counts.
@@ -44,9 +45,8 @@ pub struct InjectMetrics {
 }
 
 impl InjectMetrics {
-    /// Registers everything in `registry`.
+    /// Registers everything in `registry`, whose prefix says whose metrics these are.
     pub fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("weft_control_plane");
         let metrics = Self {
             injections: Family::default(),
             duration: Histogram::new(DURATION_BOUNDS),

@@ -16,6 +16,7 @@ use weft_control_plane_core::inject::{Injector, Unmeshed};
 use weft_control_plane_core::model::{Model, ObjectKey};
 
 use super::{InjectMetrics, Notice, Settings};
+use crate::status::Status;
 
 /// Reason of the event about a pod without its sidecar.
 const MISSING: &str = "SidecarMissing";
@@ -32,18 +33,18 @@ pub struct Lack {
 }
 
 /// The list for `/status`: replaced whole when it changes.
-pub type Lacks = Arc<ArcSwap<Vec<Lack>>>;
+pub type Lacks = ArcSwap<Vec<Lack>>;
 
 /// What tells.
 pub struct Recheck {
     settings: Arc<Settings>,
-    injector: Arc<Injector>,
+    injector: Option<Arc<Injector>>,
     notice: Notice,
     metrics: InjectMetrics,
     leading: watch::Receiver<bool>,
     found: Unmeshed,
     told: BTreeSet<ObjectKey>,
-    lacks: Lacks,
+    status: Arc<Status>,
 }
 
 impl Recheck {
@@ -53,23 +54,18 @@ impl Recheck {
         notice: Notice,
         metrics: InjectMetrics,
         leading: watch::Receiver<bool>,
+        status: Arc<Status>,
     ) -> Self {
-        let injector = settings.current();
-        let (found, told, lacks) = (Unmeshed::default(), BTreeSet::new(), Lacks::default());
-        Self { settings, injector, notice, metrics, leading, found, told, lacks }
-    }
-
-    /// The list for `/status`, from now on.
-    pub fn lacks(&self) -> Lacks {
-        Arc::clone(&self.lacks)
+        let (injector, found, told) = (settings.current(), Unmeshed::default(), BTreeSet::new());
+        Self { settings, injector, notice, metrics, leading, found, told, status }
     }
 
     /// Takes note of the objects that changed, as the model stands now.
     pub fn changed<'a>(&mut self, model: &Model, keys: impl Iterator<Item = &'a ObjectKey>) {
-        let current = self.settings.current();
+        let Some(current) = self.settings.current() else { return };
         let config = current.config();
         let mut any = false;
-        if Arc::ptr_eq(&current, &self.injector) {
+        if self.injector.as_ref().is_some_and(|injector| Arc::ptr_eq(injector, &current)) {
             for key in keys {
                 any |= self.found.changed(model, config, key);
             }
@@ -81,7 +77,7 @@ impl Recheck {
         if any {
             self.show();
         }
-        self.injector = current;
+        self.injector = Some(current);
         self.tell(model);
     }
 
@@ -93,7 +89,7 @@ impl Recheck {
         };
         let lines: Vec<Lack> = self.found.pods().map(line).collect();
         self.metrics.unmeshed.set(i64::try_from(lines.len()).unwrap_or(i64::MAX));
-        self.lacks.store(Arc::new(lines));
+        self.status.unmeshed.store(Arc::new(lines));
         let found: BTreeSet<&ObjectKey> = self.found.pods().map(|(key, _)| key).collect();
         self.told.retain(|key| found.contains(key));
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use weft_control_plane_core::inject::{Injector, InjectorConfig};
 
 use super::metrics::InjectMetrics;
@@ -27,7 +27,7 @@ const FILE_LIMIT: u64 = 1024 * 1024;
 pub struct Settings {
     path: PathBuf,
     authority: Arc<Authority>,
-    current: ArcSwap<Injector>,
+    current: ArcSwapOption<Injector>,
     metrics: InjectMetrics,
     told: Mutex<Option<String>>,
 }
@@ -46,16 +46,15 @@ pub fn read_settings(path: &Path) -> anyhow::Result<InjectorConfig> {
 
 impl Settings {
     /// Reads them for the first time.
-    ///
-    /// # Errors
-    /// They cannot be used: without a first good state nothing can be injected.
-    pub fn open(path: PathBuf, authority: Arc<Authority>, metrics: InjectMetrics) -> anyhow::Result<Self> {
-        let first = injector(&path, &authority.anchors_pem())?;
-        Ok(Self { path, authority, current: ArcSwap::from_pointee(first), metrics, told: Mutex::new(None) })
+    pub fn open(path: PathBuf, authority: Arc<Authority>, metrics: InjectMetrics) -> Self {
+        let current = ArcSwapOption::empty();
+        let settings = Self { path, authority, current, metrics, told: Mutex::new(None) };
+        settings.look();
+        settings
     }
 
-    /// The injector that holds now.
-    pub fn current(&self) -> Arc<Injector> {
+    /// The injector that holds now; none: there were no good settings yet.
+    pub fn current(&self) -> Option<Arc<Injector>> {
         self.current.load_full()
     }
 
@@ -82,8 +81,8 @@ impl Settings {
         match found {
             Ok(injector) => {
                 self.tell(None);
-                if *self.current.load_full() != injector {
-                    self.current.store(Arc::new(injector));
+                if self.current.load_full().is_none_or(|current| *current != injector) {
+                    self.current.store(Some(Arc::new(injector)));
                     tracing::info!("the injector's settings were taken");
                 }
             }
@@ -96,7 +95,10 @@ impl Settings {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != problem {
             if let Some(problem) = &problem {
-                tracing::error!(problem, "the injector's settings are broken; the last good ones stay");
+                tracing::error!(
+                    problem,
+                    "the injector's settings cannot be used; the last good ones stay, if there were any"
+                );
             }
             *told = problem;
         }

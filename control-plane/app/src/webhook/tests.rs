@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use base64::Engine as _;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use weft_control_plane_core::inject::{INJECT, Injector, InjectorConfig};
 use weft_control_plane_core::model::{Kind, Model, ObjectKey, read};
 
 use super::*;
 use crate::authority::AuthoritySettings;
+use crate::status::Status;
 use crate::testing::Folder;
 
 /// A root as far as the injector looks.
@@ -111,6 +113,10 @@ fn authority() -> Arc<Authority> {
     Arc::new(Authority::open(&settings).unwrap())
 }
 
+fn metrics() -> InjectMetrics {
+    InjectMetrics::register(&mut Registry::default())
+}
+
 fn told() -> (Notice, Arc<std::sync::Mutex<Vec<String>>>) {
     let told = Arc::new(std::sync::Mutex::new(Vec::new()));
     let list = Arc::clone(&told);
@@ -125,12 +131,14 @@ fn the_leader_alone_tells_once_of_each_pod_without_its_sidecar() {
     let folder = Folder::new();
     let file = folder.path().join("injector.yaml");
     std::fs::write(&file, "image: a\n").unwrap();
-    let metrics = InjectMetrics::register(&mut Registry::default());
-    let settings = Settings::open(file.clone(), authority(), metrics.clone()).unwrap();
+    let metrics = metrics();
+    let settings = Settings::open(file.clone(), authority(), metrics.clone());
     let (lead, leading) = tokio::sync::watch::channel(false);
     let (notice, told) = told();
     let settings = Arc::new(settings);
-    let mut recheck = Recheck::new(Arc::clone(&settings), notice, metrics.clone(), leading);
+    let status = Arc::new(Status::default());
+    let mut recheck =
+        Recheck::new(Arc::clone(&settings), notice, metrics.clone(), leading, Arc::clone(&status));
     let mut model = Model::default();
     let asking = json!({"apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "shop", "labels": {INJECT: "enabled"}}});
@@ -141,7 +149,7 @@ fn the_leader_alone_tells_once_of_each_pod_without_its_sidecar() {
     }
     let key = ObjectKey::new(Kind::Pod, "shop", "a");
     recheck.changed(&model, [&key].into_iter());
-    assert_eq!((metrics.unmeshed.get(), recheck.lacks().load().len()), (1, 1));
+    assert_eq!((metrics.unmeshed.get(), status.unmeshed.load().len()), (1, 1));
     assert!(told.lock().unwrap().is_empty(), "this replica does not lead");
     lead.send_replace(true);
     recheck.changed(&model, [&key].into_iter());
@@ -150,7 +158,7 @@ fn the_leader_alone_tells_once_of_each_pod_without_its_sidecar() {
     std::fs::write(&file, "image: a\nskipNamespaces: [shop]\n").unwrap();
     settings.look();
     recheck.changed(&model, [].into_iter());
-    assert_eq!((metrics.unmeshed.get(), recheck.lacks().load().len()), (0, 0));
+    assert_eq!((metrics.unmeshed.get(), status.unmeshed.load().len()), (0, 0));
 }
 
 #[test]
@@ -158,15 +166,21 @@ fn broken_settings_change_nothing_and_are_shown() {
     let folder = Folder::new();
     let file = folder.path().join("injector.yaml");
     std::fs::write(&file, "image: one\n").unwrap();
-    let metrics = InjectMetrics::register(&mut Registry::default());
-    let settings = Settings::open(file.clone(), authority(), metrics.clone()).unwrap();
+    let metrics = metrics();
+    let settings = Settings::open(file.clone(), authority(), metrics.clone());
     std::fs::write(&file, "imag: two\n").unwrap();
     settings.look();
-    assert_eq!((settings.current().config().image.as_str(), metrics.settings_broken.get()), ("one", 1));
+    assert_eq!(
+        (settings.current().unwrap().config().image.as_str(), metrics.settings_broken.get()),
+        ("one", 1)
+    );
     std::fs::write(&file, "image: three\n").unwrap();
     settings.look();
-    assert_eq!((settings.current().config().image.as_str(), metrics.settings_broken.get()), ("three", 0));
-    assert!(Settings::open("/nowhere/injector.yaml".into(), authority(), metrics).is_err());
+    assert_eq!(
+        (settings.current().unwrap().config().image.as_str(), metrics.settings_broken.get()),
+        ("three", 0)
+    );
+    assert_eq!(Settings::open("/nowhere/injector.yaml".into(), authority(), metrics).current(), None);
 }
 
 #[test]
@@ -210,7 +224,7 @@ async fn call(running: &Running, authority: &Authority, request: http::Request<B
     (status, body.to_vec())
 }
 
-async fn running(folder: &Folder, authority: &Arc<Authority>, registry: &mut Registry) -> Running {
+fn running(folder: &Folder, authority: &Arc<Authority>, metrics: &InjectMetrics) -> Running {
     let settings = folder.path().join("injector.yaml");
     std::fs::write(&settings, "image: localhost/weft/weft-proxy:0.1.0\n").unwrap();
     let parts = Parts {
@@ -220,15 +234,16 @@ async fn running(folder: &Folder, authority: &Arc<Authority>, registry: &mut Reg
         names: service_names("weft-system"),
         namespaces: Arc::new(|name| (name != "new").then(|| meshed(name))),
         notice: told().0,
+        metrics: metrics.clone(),
         stop: CancellationToken::new(),
     };
-    start(parts, registry).await.unwrap()
+    start(parts).unwrap()
 }
 
 #[tokio::test]
 async fn the_api_server_trusts_the_mesh_and_gets_an_answer_to_whatever_it_sends() {
-    let (folder, authority, mut registry) = (Folder::new(), authority(), Registry::default());
-    let webhook = running(&folder, &authority, &mut registry).await;
+    let (folder, authority, metrics) = (Folder::new(), authority(), metrics());
+    let webhook = running(&folder, &authority, &metrics);
     let post = |path: &str, body: Vec<u8>| http::Request::post(path).body(Body::from(body)).unwrap();
     let good = serde_json::to_vec(&review(&pod(app()))).unwrap();
     let (status, body) = call(&webhook, &authority, post("/inject", good.clone())).await;
@@ -244,14 +259,14 @@ async fn the_api_server_trusts_the_mesh_and_gets_an_answer_to_whatever_it_sends(
     ] {
         assert_eq!(call(&webhook, &authority, request).await.0, expected);
     }
-    let count = |outcome| webhook.metrics.injections.get_or_create(&By { outcome }).get();
+    let count = |outcome| metrics.injections.get_or_create(&By { outcome }).get();
     assert_eq!((count(Outcome::Injected), count(Outcome::Invalid)), (2, 1));
 }
 
 #[tokio::test]
 async fn a_namespace_that_is_not_known_yet_is_one_that_asks() {
-    let (folder, authority, mut registry) = (Folder::new(), authority(), Registry::default());
-    let webhook = running(&folder, &authority, &mut registry).await;
+    let (folder, authority, metrics) = (Folder::new(), authority(), metrics());
+    let webhook = running(&folder, &authority, &metrics);
     let mut review = review(&pod(app()));
     review["request"]["namespace"] = json!("new");
     let request = http::Request::post("/inject").body(Body::from(review.to_string())).unwrap();

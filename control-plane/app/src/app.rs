@@ -95,7 +95,7 @@ impl ControlPlane {
             stop: stop.clone(),
         };
         let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
-        let serve = Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), limits, stop.clone());
+        let serve = Serve::new(&publisher, Arc::clone(&status), metrics.clone(), limits, stop.clone());
         let certify = certify(&authority, tokens, reader.clone(), metrics.clone());
         let page = Admin {
             registry: Arc::new(registry),

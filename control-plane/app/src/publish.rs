@@ -1,8 +1,10 @@
-//! Holds the current configuration, encoded once, and tells all streams when it changes.
+//! Holds the current configuration, encoded once, and tells the streams that a change concerns.
 //!
 //! Before it: `reload` compiled a new state. After it: `serve` asks each session what it is owed.
 //!
 //! Invariant: what does not differ is not published; what does keeps the bytes of all that is equal.
+
+mod interest;
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use weft_control_plane_core::config::{Config, Key, Resource, ResourceType};
 use weft_control_plane_core::session::Published;
 use weft_proto::names::Workload;
 
+pub use self::interest::{Interests, Progress, Seat};
 use crate::encode::encode;
 
 /// The first generation of a process. Source: the contract; 0 means none yet.
@@ -24,15 +27,21 @@ pub type Reader = watch::Receiver<Option<Arc<Published>>>;
 #[derive(Debug)]
 pub struct Publisher {
     sender: watch::Sender<Option<Arc<Published>>>,
+    interests: Arc<Interests>,
 }
 
 impl Default for Publisher {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(None) }
+        Self { sender: watch::Sender::new(None), interests: Arc::default() }
     }
 }
 
 impl Publisher {
+    /// Where streams say what they live on.
+    pub fn interests(&self) -> Arc<Interests> {
+        Arc::clone(&self.interests)
+    }
+
     /// A reading side.
     pub fn reader(&self) -> Reader {
         self.sender.subscribe()
@@ -66,6 +75,8 @@ impl Publisher {
             (_, next) => {
                 let next = Arc::new(next.unwrap_or_else(|| Published::nothing(encode)));
                 self.sender.send_replace(Some(Arc::clone(&next)));
+                let before = next.generation().saturating_sub(1);
+                self.interests.rouse(next.generation(), next.changes_since(before));
                 (next, true)
             }
         }

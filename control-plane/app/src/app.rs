@@ -108,12 +108,13 @@ impl ControlPlane {
             tokio::spawn(grpc::serve(listener, doorway, serve.clone(), certify)),
             tokio::spawn(admin::serve(admin_listener, page)),
             tokio::spawn(renewal(own, Arc::clone(&authority), metrics.clone())),
+            tokio::spawn(publish::follow(publisher.clone(), Arc::clone(&authority))),
         ];
         let folder = args.manifests.as_deref().context("--manifests is missing")?;
         let mut reload = Reload::new(folder, &authority, publisher, status, metrics);
         let watch =
             Watch::start(folder, move |cause, settled, noticed| reload.look(cause, settled, noticed))?;
-        let trust_anchors = authority.anchors_pem().to_owned();
+        let trust_anchors = authority.anchors_pem();
         Ok(Self { grpc, admin, trust_anchors, reader, stop, watch, serve, tasks })
     }
 

@@ -33,6 +33,7 @@ pub mod status;
 pub mod tls;
 pub mod tokens;
 pub mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod testing;

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,17 +15,16 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use weft_control_plane::authority::{Authority, AuthoritySettings};
-use weft_control_plane::certify::Certify;
+use weft_control_plane::certify::{Certify, Proofs};
 use weft_control_plane::grpc;
 use weft_control_plane::listen::Doorway;
 use weft_control_plane::metrics::Metrics;
 use weft_control_plane::publish::Publisher;
 use weft_control_plane::serve::{Limits, Serve};
 use weft_control_plane::status::Status;
-use weft_control_plane::tls::{OwnCertificate, server_config};
+use weft_control_plane::tls::{OWN_NAMESPACE, OwnCertificate, own_identity, server_config};
 use weft_control_plane::tokens::Tokens;
 use weft_control_plane_core::Compiler;
-use weft_control_plane_core::config::{Key, Resource, ResourceType, Trust};
 use weft_control_plane_core::model::{Model, Object, read};
 use weft_proto::names::SpiffeId;
 
@@ -80,12 +79,9 @@ impl Plane {
             model.apply(object(document)?, None);
         }
         let mut compiler = Compiler::new(model);
-        let mut delta = compiler.compile();
-        let roots = authority.roots().iter().map(|root| root.to_vec()).collect();
-        let trust = Trust { trust_domain: TRUST_DOMAIN.to_owned(), roots };
-        delta.upserts.insert(Key::new(ResourceType::Trust, TRUST_DOMAIN), Arc::new(Resource::Trust(trust)));
         let publisher = Arc::new(Publisher::default());
-        publisher.apply(&delta);
+        publisher.trust_in(authority.trust());
+        publisher.apply(&compiler.compile());
         Ok(Self {
             compiler,
             publisher,
@@ -139,7 +135,7 @@ async fn open(
     file: &Path,
 ) -> Result<()> {
     let stop = CancellationToken::new();
-    let own = Arc::new(OwnCertificate::issue(&authority)?);
+    let own = Arc::new(OwnCertificate::issue(&authority, OWN_NAMESPACE)?);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     fs::write(file, listener.local_addr()?.to_string())?;
     let doorway = Doorway {
@@ -152,7 +148,8 @@ async fn open(
     let limits = Limits { streams: STREAMS, ack: Duration::from_secs(30) };
     let serve = Serve::new(publisher, status, metrics.clone(), limits, stop);
     let tokens = Tokens::open(None, None).map_err(anyhow::Error::msg)?;
-    let certify = Certify::new(authority, tokens, Arc::new(|_| None), metrics);
+    let proofs = Proofs::JoinTokens(Arc::new(Mutex::new(tokens)), Arc::new(|_| None));
+    let certify = Certify::new(authority, own_identity(TRUST_DOMAIN, OWN_NAMESPACE), proofs, metrics);
     grpc::serve(listener, doorway, serve, certify).await;
     Ok(())
 }

@@ -14,6 +14,7 @@ use weft_control_plane_core::report::{Report, Subject};
 use weft_control_plane_core::session::Published;
 
 use crate::kubernetes::conditions::reach::Summary;
+use crate::publish::Progress;
 use crate::read::Problem;
 use crate::webhook::Lacks;
 
@@ -86,8 +87,11 @@ pub struct Sidecar {
     pub version: String,
     /// Where it calls from.
     pub address: String,
-    /// Generation that it was last brought to; 0: none yet.
+    /// Generation that it shows; 0: none yet.
     pub generation: u64,
+    /// How far its stream has come.
+    #[serde(skip)]
+    pub progress: Progress,
     /// Resources it refuses.
     pub refusals: Vec<RefusalStatus>,
 }
@@ -148,7 +152,8 @@ impl Status {
 
     /// The sidecars that are connected, by workload.
     pub fn sidecars(&self) -> Vec<Sidecar> {
-        let mut sidecars: Vec<Sidecar> = self.lock().1.values().cloned().collect();
+        let at = |sidecar: &Sidecar| Sidecar { generation: sidecar.progress.generation(), ..sidecar.clone() };
+        let mut sidecars: Vec<Sidecar> = self.lock().1.values().map(at).collect();
         sidecars.sort_by(|a, b| a.workload.cmp(&b.workload));
         sidecars
     }

@@ -151,6 +151,7 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status_page))
         .route("/config", get(config))
+        .route("/reach", get(reach))
         .route("/log", get(log).put(set_log))
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(admin)
@@ -196,6 +197,14 @@ async fn status_page(State(admin): State<Admin>) -> Response {
         sidecars: Sidecars { connected: list.len(), current, refusing, list },
     })
     .into_response()
+}
+
+/// What this replica's sidecars make of what it publishes: the leader adds up all replicas' answers.
+async fn reach(State(admin): State<Admin>) -> Response {
+    let Some(published) = admin.reader.borrow().clone() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet\n").into_response();
+    };
+    axum::Json(admin.status.summary(&published, std::time::Instant::now())).into_response()
 }
 
 /// Everything that is published; with `?name=` those resources whole.

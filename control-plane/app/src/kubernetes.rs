@@ -9,6 +9,7 @@
 //! Invariant: every replica serves; only the holder of the Lease writes.
 
 pub mod chores;
+pub mod conditions;
 pub mod counts;
 pub mod events;
 pub mod feed;

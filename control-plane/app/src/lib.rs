@@ -35,6 +35,7 @@ pub mod tls;
 pub mod token_review;
 pub mod tokens;
 pub mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod testing;

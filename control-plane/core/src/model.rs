@@ -57,6 +57,8 @@ pub struct Meta {
     pub created: Option<i64>,
     /// Generation of the object's spec; absent in a folder.
     pub generation: Option<i64>,
+    /// What tells the object from an earlier one of its name; absent in a folder.
+    pub uid: Option<String>,
     /// Where the object was written.
     pub position: Option<Position>,
 }

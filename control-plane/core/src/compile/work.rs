@@ -138,7 +138,10 @@ impl Work {
         let selects = |service: &&ObjectKey| {
             model.services.get(*service).is_some_and(|service| pod.selected_by(&service.selector))
         };
-        self.members.extend(selecting.filter(selects).cloned());
+        let selecting = selecting.filter(selects).cloned();
+        // Opaque ports change how a service is called, all else of a pod only who stands behind it.
+        let to = if pod.opaque_ports.is_empty() { &mut self.members } else { &mut self.services };
+        to.extend(selecting);
         let by_address = pod.addresses.iter().filter_map(|address| index.slices_by_address.get(address));
         for slices in by_address.chain(index.slices_by_pod.get(&pod.meta.key)) {
             let slices = slices.iter().filter_map(|slice| model.slices.get(slice));

@@ -93,12 +93,26 @@ impl Feed {
     }
 
     fn take_in(&mut self, event: Event, window: &mut Window) {
+        let failing = self.facts.failing();
         let of_watches = !matches!(event, Event::Seen(_) | Event::Gone(_) | Event::Begun(_));
         if self.facts.take(event) {
             window.extend(Instant::now());
         }
         if of_watches {
             self.show_trouble();
+            self.say(failing);
+        }
+    }
+
+    /// An outage of the API server concerns every kind, and is said once.
+    fn say(&self, before: usize) {
+        match (before, self.facts.failing()) {
+            (0, 1..) => {
+                let reason = self.facts.trouble().into_values().next().unwrap_or_default();
+                tracing::warn!(reason, "the cluster cannot be watched for now; what is known stays in force");
+            }
+            (1.., 0) => tracing::info!("the cluster is watched again"),
+            _ => {}
         }
     }
 

@@ -303,7 +303,13 @@ impl Watch {
             tracing::debug!(%kind, reason, "still cannot be watched");
             return Ok(());
         }
-        tracing::warn!(%kind, reason, "cannot be watched for now; what is known stays");
+        match class {
+            // One kind alone, and a person has to act; an outage is said once for all kinds by the feed.
+            Failed::Forbidden | Failed::Decode => {
+                tracing::warn!(%kind, reason, "cannot be watched; what is known stays");
+            }
+            _ => tracing::debug!(%kind, reason, "cannot be watched for now; what is known stays"),
+        }
         self.send(Event::Failing(kind, reason)).await
     }
 

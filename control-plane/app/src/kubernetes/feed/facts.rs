@@ -84,6 +84,11 @@ impl Facts {
         waiting.chain(self.trouble.iter().map(|(kind, text)| (*kind, text.as_str()))).collect()
     }
 
+    /// How many kinds cannot be followed for now.
+    pub fn failing(&self) -> usize {
+        self.trouble.len()
+    }
+
     /// Objects by kind.
     pub fn count(&self) -> BTreeMap<String, usize> {
         let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResourceList};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroupList, APIResourceList};
 use kube::Client;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
@@ -73,11 +73,12 @@ fn lacks(served: &Served, known: Option<&Served>) -> bool {
 
 async fn look(client: &Client) -> kube::Result<Served> {
     let mut served = Served::new();
+    // All groups in one answer: asking for one that is not there would be an error in the client's log.
+    let groups = ask::<APIGroupList>(client, "/apis".to_owned()).await?.groups;
     for group in [GATEWAY_GROUP, weft_k8s::GROUP] {
-        let Some(answer) = ask::<APIGroup>(client, format!("/apis/{group}")).await? else { continue };
-        for version in answer.versions {
-            let path = format!("/apis/{}", version.group_version);
-            let Some(list) = ask::<APIResourceList>(client, path).await? else { continue };
+        let found = groups.iter().find(|found| found.name == group);
+        for version in found.iter().flat_map(|found| &found.versions) {
+            let list = ask::<APIResourceList>(client, format!("/apis/{}", version.group_version)).await?;
             // A status is listed as "name/status".
             for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
                 served.entry((group, resource.name)).or_default().push(version.version.clone());
@@ -87,13 +88,10 @@ async fn look(client: &Client) -> kube::Result<Served> {
     Ok(served)
 }
 
-/// An answer; none: there is no such path.
-async fn ask<T: DeserializeOwned>(client: &Client, path: String) -> kube::Result<Option<T>> {
+async fn ask<T: DeserializeOwned>(client: &Client, path: String) -> kube::Result<T> {
     let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
     match timeout(ANSWER, client.request::<T>(request)).await {
-        Ok(Ok(answer)) => Ok(Some(answer)),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-        Ok(Err(error)) => Err(error),
+        Ok(answer) => answer,
         Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
     }
 }

@@ -47,6 +47,8 @@ pub struct Cluster {
     pub namespace: String,
     /// Name of this control plane's pod.
     pub pod_name: String,
+    /// Port of the administrator's side, the same on every replica.
+    pub admin_port: u16,
 }
 
 /// What the chores of a cluster work with, all of it shared and live.
@@ -77,14 +79,14 @@ impl Cluster {
     ///
     /// # Cancel safety
     /// Nothing was started.
-    pub async fn connect(args: &ClusterArgs) -> anyhow::Result<Self> {
+    pub async fn connect(args: &ClusterArgs, admin_port: u16) -> anyhow::Result<Self> {
         let config = Config::infer().await.context(
             "no Kubernetes API server is known: run in a pod with a service account, or set KUBECONFIG",
         )?;
         let client = Client::try_from(config.clone()).context("the Kubernetes client cannot be made")?;
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pod_name = args.pod_name.clone().unwrap_or_else(host);
-        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name })
+        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name, admin_port })
     }
 }
 

@@ -16,8 +16,9 @@ use super::counts::Counts;
 use super::events::Events;
 use super::lease::{self, Leading, LeaseSettings};
 use super::root::{Root, RootSettings};
-use super::{Cluster, Shared, trust};
+use super::{Cluster, Shared, injector, trust};
 use crate::authority::{Authority, AuthoritySettings};
+use crate::webhook::Recheck;
 
 /// The chores.
 pub struct Chores {
@@ -64,8 +65,12 @@ impl Chores {
         Ok(Arc::new(Authority::with(material, settings)?))
     }
 
-    /// Starts everything that needs the authority.
-    pub fn start(mut self, shared: &Shared) -> Running {
+    /// Starts everything that needs the authority. Gives the re-check of pods without sidecars, if there is
+    /// an injector, for the feed.
+    ///
+    /// # Errors
+    /// The webhook's address cannot be bound.
+    pub fn start(mut self, shared: &Shared) -> anyhow::Result<(Running, Option<Recheck>)> {
         let authority = || Arc::clone(&shared.authority);
         self.tasks.push(tokio::spawn(self.root.follow(authority())));
         let (client, namespace) = (self.cluster.client.clone(), self.cluster.namespace.clone());
@@ -77,9 +82,15 @@ impl Chores {
         };
         let told = (shared.reports.clone(), Arc::clone(&shared.status), shared.reader.clone());
         let client = self.cluster.client.clone();
-        let writer = Writer::new(client, settings, self.leading.clone(), told, (self.events, self.counts));
+        let writer =
+            Writer::new(client, settings, self.leading.clone(), told, (self.events.clone(), self.counts));
         self.tasks.push(tokio::spawn(writer.run()));
-        Running { lease: Some(self.lease), tasks: self.tasks }
+        let injector = injector::start(&self.cluster, shared, self.events, &self.leading)?;
+        let recheck = injector.map(|injector| {
+            self.tasks.extend(injector.tasks);
+            injector.recheck
+        });
+        Ok((Running { lease: Some(self.lease), tasks: self.tasks }, recheck))
     }
 }
 

@@ -97,7 +97,7 @@ fn refusal(kind: Kind, object: &Value, reason: &str) -> ObjectReport {
     }
     let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
-    ObjectReport { position: None, generation, uid, verdicts, warnings: Vec::new() }
+    ObjectReport { uid, generation, verdicts, ..ObjectReport::default() }
 }
 
 /// Parents that a mesh answers for: Services.

@@ -18,6 +18,7 @@ use crate::authority::{Authority, AuthoritySettings};
 use crate::certify::{Accounts, Proofs};
 use crate::kubernetes::chores::{Chores, Running};
 use crate::kubernetes::counts::Counts;
+use crate::kubernetes::events::Events;
 use crate::kubernetes::feed::Feed;
 use crate::kubernetes::feed::facts::Facts;
 use crate::kubernetes::roll::Roll;
@@ -96,6 +97,14 @@ impl Origin {
             Self::Cluster { cluster, roll, .. } => {
                 Proofs::TokenReview(TokenReviewer::new(cluster.client.clone(), roll.clone()))
             }
+        }
+    }
+
+    /// Where notes for people go; nowhere from a folder.
+    pub(super) fn events(&self) -> Events {
+        match self {
+            Self::Folder { .. } => Events::nowhere(),
+            Self::Cluster { chores, .. } => chores.events(),
         }
     }
 

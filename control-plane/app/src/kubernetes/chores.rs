@@ -53,6 +53,11 @@ impl Chores {
         Self { cluster, leading, root, events, counts, lease, tasks: Vec::new() }
     }
 
+    /// Where notes for people go.
+    pub fn events(&self) -> Events {
+        self.events.clone()
+    }
+
     /// Waits for the authority that all replicas share.
     ///
     /// # Errors

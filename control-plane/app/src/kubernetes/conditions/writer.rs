@@ -13,6 +13,7 @@
 //! Invariant: an object that is gone is no error; one that cannot be written holds up no other.
 
 mod api;
+mod look;
 mod peers;
 mod queue;
 
@@ -23,22 +24,20 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Error};
 use serde_json::Value;
 use tokio::time::Instant;
 use weft_control_plane_core::model::{Kind, ObjectKey};
-use weft_control_plane_core::report::ObjectReport;
 
 use self::api::Kinds;
+use self::look::{Look, Looked, wanted};
 use self::peers::Peers;
 use self::queue::Queue;
 use super::reach::{Reach, Summary};
 use super::reports::Seen;
-use super::{mesh_status, policy_status, problems, route_status};
 use crate::kubernetes::counts::{Counts, Outcome};
-use crate::kubernetes::events::{Events, reference};
+use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Leading, chance};
 use crate::publish::Reader;
 use crate::status::Status;
@@ -57,8 +56,6 @@ const COUNTS_PAUSE: Duration = Duration::from_secs(30);
 /// Time between two surveys. Source: controller-runtime looks at everything again after ten hours; ours
 /// also puts right what others overwrote.
 const SURVEY: Duration = Duration::from_secs(1_800);
-/// Deadline of one look with its write. Source: Weft's own.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause after a survey that failed. Source: as for the Lease.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -82,12 +79,6 @@ pub struct Writer {
     reader: Reader,
     events: Events,
     counts: Counts,
-}
-
-/// What a look at one object came to.
-struct Looked {
-    key: ObjectKey,
-    outcome: Outcome,
 }
 
 type Looks = FuturesUnordered<BoxFuture<'static, Looked>>;
@@ -282,95 +273,6 @@ impl Term<'_> {
         Counts::wrote(&self.writer.counts.status, looked.outcome);
         let failed = matches!(looked.outcome, Outcome::Conflict | Outcome::Failed);
         self.queue.done(looked.key, failed, self.origin.elapsed(), chance());
-    }
-}
-
-/// One look at one object, with its write.
-struct Look {
-    kinds: Kinds,
-    summaries: Arc<[Summary]>,
-    report: Option<ObjectReport>,
-    events: Events,
-}
-
-impl Look {
-    async fn run(self, key: ObjectKey) -> Looked {
-        let outcome = match tokio::time::timeout(DEADLINE, self.look(&key)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(Error::Api(status))) if status.is_conflict() => Outcome::Conflict,
-            Ok(Err(Error::Api(status))) if status.is_not_found() => Outcome::Gone,
-            Ok(Err(error)) => {
-                tracing::warn!(object = %key, %error, "a status was not written");
-                Outcome::Failed
-            }
-            Err(_) => Outcome::Failed,
-        };
-        Looked { key, outcome }
-    }
-
-    async fn look(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(object) = self.kinds.read(key).await? else { return Ok(Outcome::Gone) };
-        let Some(status) = wanted(key, &object, self.report.as_ref(), &self.summaries) else {
-            return Ok(Outcome::Unchanged);
-        };
-        self.kinds.write(key, &object, &status).await?;
-        tracing::debug!(object = %key, "its status was written");
-        self.tell(key, &object, &status);
-        Ok(Outcome::Written)
-    }
-
-    /// Tells a person what became of the object, if that is news.
-    fn tell(&self, key: &ObjectKey, object: &Value, status: &Value) {
-        let before = object.get("status").map(problems).unwrap_or_default();
-        let after = problems(status);
-        let about = ObjectReference {
-            uid: object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned),
-            ..reference(&self.kinds.api_version(key.kind), key.kind.as_str(), &key.namespace, &key.name)
-        };
-        let refuse = |status: Option<&Value>| {
-            let refusing = status.and_then(|status| status.pointer("/sidecars/refusing")?.as_array());
-            refusing.is_some_and(|refusing| !refusing.is_empty())
-        };
-        if refuse(Some(status)) && !refuse(object.get("status")) {
-            let reach = Summary::reach(&self.summaries, key);
-            self.events.warn(&about, "RefusedBySidecars", reach.to_string());
-        }
-        match after.iter().find(|problem| !before.contains(problem)) {
-            Some(problem) => {
-                let (reason, message) = problem.split_once(": ").unwrap_or(("Refused", problem));
-                self.events.warn(&about, reason, message);
-            }
-            None if after.is_empty() && !before.is_empty() => {
-                self.events.normal(&about, "Accepted", "in force again");
-            }
-            None => {}
-        }
-    }
-}
-
-/// The status that an object must have; none: it has it, or there is nothing to say.
-fn wanted(
-    key: &ObjectKey,
-    object: &Value,
-    report: Option<&ObjectReport>,
-    summaries: &[Summary],
-) -> Option<Value> {
-    let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
-    let told = report.and_then(|report| report.uid.as_deref());
-    if told.is_some_and(|told| Some(told) != uid) {
-        // Another object of this name; the report on it is under way.
-        return None;
-    }
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let reach = Summary::reach(summaries, key);
-    match key.kind {
-        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
-            // Nothing is said of a route that has no parent of ours any more: our entries go.
-            let nothing = ObjectReport::default();
-            route_status(object, report.unwrap_or(&nothing), Some(&reach), &now)
-        }
-        Kind::Mesh => mesh_status(object, report?, Some(&reach), &now),
-        _ => policy_status(object, report?, Some(&reach), &now),
     }
 }
 

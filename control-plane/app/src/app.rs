@@ -110,7 +110,8 @@ impl ControlPlane {
         let serve = Serve::new(&publisher, Arc::clone(&status), metrics.clone(), limits, stop.clone());
         let own_id = tls::own_identity(&args.trust_domain, namespace);
         let proofs = origin.proofs(reader.clone());
-        let certify = Certify::new(Arc::clone(&authority), own_id, proofs, metrics.clone());
+        let certify =
+            Certify::new(Arc::clone(&authority), own_id, proofs, metrics.clone()).telling(origin.events());
         let tasks = vec![
             tokio::spawn(grpc::serve(listener, doorway, serve.clone(), certify)),
             admin_task,

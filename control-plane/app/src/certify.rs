@@ -23,6 +23,7 @@ use self::refused::Refused;
 use crate::authority::{Authority, AuthorityError, Leaf};
 use crate::clock::unix_now;
 use crate::csr;
+use crate::kubernetes::events::{Events, reference};
 use crate::metrics::{Metrics, Outcome};
 use crate::peer::Peer;
 use crate::token_review::TokenReviewer;
@@ -58,6 +59,7 @@ pub struct Certify {
     proofs: Proofs,
     metrics: Metrics,
     turns: Arc<Semaphore>,
+    events: Events,
 }
 
 /// What the caller is given, and by which proof.
@@ -76,7 +78,14 @@ impl Certify {
     /// A service that signs with `authority` what `proofs` allow; `own` is the control plane's identity,
     /// which nobody gets.
     pub fn new(authority: Arc<Authority>, own: SpiffeId, proofs: Proofs, metrics: Metrics) -> Self {
-        Self { authority, own, proofs, metrics, turns: Arc::new(Semaphore::new(SIGNING)) }
+        let turns = Arc::new(Semaphore::new(SIGNING));
+        Self { authority, own, proofs, metrics, turns, events: Events::nowhere() }
+    }
+
+    /// Tells people of callers that prove to be somebody else than they ask to be. Whoever proves nothing
+    /// is only logged and counted: a stranger must not write events about pods of his choice.
+    pub fn telling(self, events: Events) -> Self {
+        Self { events, ..self }
     }
 
     async fn answer(&self, request: v1::SignRequest, peer: &Peer) -> Result<v1::SignResponse, Refused> {
@@ -187,6 +196,11 @@ impl Identity for Certify {
             Metrics::count(&self.metrics.certificates, outcome);
             let (address, reason) = (peer.address, status.message());
             tracing::warn!(%address, workload, ?outcome, reason, "no certificate");
+            if outcome == Outcome::NotAllowed
+                && let Some((namespace, pod)) = workload.split_once('/')
+            {
+                self.events.warn(&reference("v1", "Pod", namespace, pod), "CertificateRefused", reason);
+            }
             status
         })
     }

@@ -18,6 +18,7 @@ use crate::authority::{Authority, AuthoritySettings};
 use crate::certify::{Accounts, Proofs};
 use crate::kubernetes::chores::{Chores, Running};
 use crate::kubernetes::counts::Counts;
+use crate::kubernetes::events::Events;
 use crate::kubernetes::feed::Feed;
 use crate::kubernetes::feed::facts::Facts;
 use crate::kubernetes::roll::Roll;
@@ -62,7 +63,7 @@ impl Origin {
             "--join-tokens and --state are for a folder; in a cluster pods prove themselves, and the root is in \
              a Secret"
         );
-        let cluster = Cluster::connect(&args.cluster).await?;
+        let cluster = Cluster::connect(&args.cluster, args.admin.port()).await?;
         let counts = Counts::register(registry);
         let chores = Box::new(Chores::begin(cluster.clone(), &args.trust_domain, &counts, stop));
         Ok(Self::Cluster { cluster, roll: Roll::default(), chores })
@@ -96,6 +97,14 @@ impl Origin {
             Self::Cluster { cluster, roll, .. } => {
                 Proofs::TokenReview(TokenReviewer::new(cluster.client.clone(), roll.clone()))
             }
+        }
+    }
+
+    /// Where notes for people go; nowhere from a folder.
+    pub(super) fn events(&self) -> Events {
+        match self {
+            Self::Folder { .. } => Events::nowhere(),
+            Self::Cluster { chores, .. } => chores.events(),
         }
     }
 

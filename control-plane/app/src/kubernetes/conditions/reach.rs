@@ -180,3 +180,98 @@ impl std::fmt::Display for Reach {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weft_control_plane_core::model::{Model, read};
+
+    use super::*;
+    use crate::encode::encode;
+    use crate::status::RefusalStatus;
+
+    const SHOP: [&str; 3] = [
+        r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "cart-0", "namespace": "shop",
+            "labels": {"app": "cart"}}, "spec": {"containers": []}, "status": {"podIP": "10.0.0.1"}}"#,
+        r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "front"},
+            "spec": {"containers": []}, "status": {"podIP": "10.0.0.2"}}"#,
+        r#"{"apiVersion": "weft.dev/v1alpha1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": "only-web", "namespace": "shop"},
+            "spec": {"targetRefs": [{"kind": "Workload", "selector": {"app": "cart"}}], "action": "Allow",
+                     "rules": []}}"#,
+    ];
+
+    fn published() -> Published {
+        let mut model = Model::default();
+        for text in SHOP {
+            let read = read(serde_json::from_str(text).unwrap()).unwrap().unwrap();
+            model.apply(read.object, None);
+        }
+        Published::new(1, Arc::new(weft_control_plane_core::compile(&model)), encode)
+    }
+
+    fn sidecar(workload: &str, generation: u64) -> Sidecar {
+        Sidecar { workload: workload.to_owned(), generation, ..Sidecar::default() }
+    }
+
+    fn refuses(mut sidecar: Sidecar, policy: &str) -> Sidecar {
+        sidecar.refusals.push(RefusalStatus {
+            r#type: "RESOURCE_TYPE_AUTHORIZATION",
+            name: policy.to_owned(),
+            reason: "no".to_owned(),
+            key: Key::new(ResourceType::Authorization, policy),
+        });
+        sidecar
+    }
+
+    fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
+        ObjectKey::new(kind, namespace, name)
+    }
+
+    fn counts(reach: &Reach) -> (u32, u32, u32) {
+        (reach.total, reach.applied, reach.refuse)
+    }
+
+    #[test]
+    fn an_object_counts_the_sidecars_that_it_concerns_on_all_replicas() {
+        let published = published();
+        let here = Summary::of(&[sidecar("shop/cart-0", 1)], &published, |_| false);
+        let there = Summary::of(&[sidecar("front/web-0", 1), sidecar("shop/late-0", 0)], &published, |it| {
+            it.generation == 0
+        });
+        // What another replica tells has crossed the wire.
+        let there: Summary = serde_json::from_str(&serde_json::to_string(&there).unwrap()).unwrap();
+        let all = [here, there];
+        let reach = |key: ObjectKey| counts(&Summary::reach(&all, &key));
+        assert_eq!(reach(key(Kind::AuthorizationPolicy, "shop", "only-web")), (1, 1, 0));
+        assert_eq!(reach(key(Kind::AuthorizationPolicy, "shop", "other")), (0, 0, 0));
+        assert_eq!(reach(key(Kind::TlsPolicy, "shop", "strict")), (2, 1, 0));
+        assert_eq!(reach(key(Kind::TlsPolicy, "weft-system", "strict")), (3, 2, 0));
+        assert_eq!(reach(key(Kind::HttpRoute, "shop", "split")), (3, 2, 0));
+        assert_eq!(reach(key(Kind::Mesh, "", "mesh")), (3, 2, 0));
+    }
+
+    #[test]
+    fn who_refuses_is_counted_once_on_the_object_it_was_made_of() {
+        let published = published();
+        let sidecars = [refuses(sidecar("shop/cart-0", 1), "shop/only-web"), sidecar("front/web-0", 1)];
+        let all = [Summary::of(&sidecars, &published, |_| false)];
+        let reach = Summary::reach(&all, &key(Kind::AuthorizationPolicy, "shop", "only-web"));
+        assert_eq!(counts(&reach), (1, 0, 1));
+        assert_eq!(reach.to_string(), "applied on 0 of 1 sidecars; 1 refuse: shop/cart-0: no");
+        let other = Summary::reach(&all, &key(Kind::AuthorizationPolicy, "shop", "other"));
+        assert_eq!(counts(&other), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_status_lists_some_and_counts_all() {
+        let published = published();
+        let many: Vec<Sidecar> =
+            (0..100).map(|n| refuses(sidecar(&format!("shop/cart-{n:03}"), 1), "shop/only-web")).collect();
+        let all = [Summary::of(&many, &published, |_| false)];
+        let reach = Summary::reach(&all, &key(Kind::AuthorizationPolicy, "shop", "only-web"));
+        assert_eq!((reach.refuse, reach.refusing.len()), (100, MAX_REFUSALS));
+        assert_eq!((reach.total, reach.applied), (100, 0));
+    }
+}

@@ -71,7 +71,15 @@ impl Kinds {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = api.list(&page).await?;
+            let list = match api.list(&page).await {
+                Ok(list) => list,
+                // One kind that may not be read holds up no other.
+                Err(Error::Api(status)) if status.is_forbidden() => {
+                    tracing::warn!(%kind, "its status cannot be looked at: {}", status.message);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             for object in &list.items {
                 let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
                 let part = |text: &Option<String>| text.clone().unwrap_or_default();

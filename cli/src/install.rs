@@ -13,7 +13,7 @@ use clap::Args;
 use weft_k8s::chart::{self, Part, Values};
 
 /// Namespace of the control plane. Source: the chart's; sidecars look for it there.
-const NAMESPACE: &str = "weft-system";
+pub(crate) const NAMESPACE: &str = "weft-system";
 
 /// Settings of an installation.
 #[derive(Debug, Clone, Args)]
@@ -21,6 +21,13 @@ pub(crate) struct InstallArgs {
     /// Namespace of the control plane.
     #[arg(long, short, value_name = "NAME", default_value = NAMESPACE)]
     namespace: String,
+    #[command(flatten)]
+    give: Give,
+}
+
+/// What a person may decide about an installation.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Give {
     /// Several replicas that stay apart from each other, and pods that wait rather than start without a
     /// sidecar.
     #[arg(long)]
@@ -39,32 +46,43 @@ pub(crate) struct InstallArgs {
     skip_crds: bool,
 }
 
-/// Prints the objects.
-pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
-    let mut values = Values { ha: args.ha, ..Values::default() };
-    give(&mut values, &args.values, &args.set)?;
-    let part = match (args.crds_only, args.skip_crds) {
-        (true, _) => Part::Crds,
-        (_, true) => Part::WithoutCrds,
-        _ => Part::All,
-    };
-    print(&chart::install(&args.namespace, &values, part)?)
+impl Give {
+    /// Adds what was given to what was given before.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a value of another form.
+    pub(crate) fn onto(&self, values: &mut Values) -> anyhow::Result<()> {
+        values.ha |= self.ha;
+        for file in &self.values {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            values.file(&text).with_context(|| file.display().to_string())?;
+        }
+        for set in &self.set {
+            values.set(set).context("--set")?;
+        }
+        Ok(())
+    }
+
+    /// Which part is printed.
+    pub(crate) fn part(&self) -> Part {
+        match (self.crds_only, self.skip_crds) {
+            (true, _) => Part::Crds,
+            (_, true) => Part::WithoutCrds,
+            _ => Part::All,
+        }
+    }
 }
 
-/// Adds files and single values to what was given before.
-fn give(values: &mut Values, files: &[PathBuf], set: &[String]) -> anyhow::Result<()> {
-    for file in files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        values.file(&text).with_context(|| file.display().to_string())?;
-    }
-    for set in set {
-        values.set(set).context("--set")?;
-    }
-    Ok(())
+/// Prints the objects.
+pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
+    let mut values = Values::default();
+    args.give.onto(&mut values)?;
+    print(&chart::install(&args.namespace, &values, args.give.part())?)
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing to standard output"),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rcgen::{Issuer, KeyPair, PublicKeyData};
+use rcgen::{Issuer, KeyPair, PublicKeyData, SanType};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use weft_control_plane_core::config::Trust;
@@ -181,23 +181,37 @@ impl Authority {
     /// # Errors
     /// The issuer is at its end, or the library refuses the key.
     pub fn sign(&self, identity: &SpiffeId, key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
+        self.sign_names(vec![SanType::URI(identity.to_string().try_into()?)], key)
+    }
+
+    /// Signs a server's leaf for DNS names, for those who do not speak SPIFFE: the API server that calls
+    /// the webhook.
+    ///
+    /// # Errors
+    /// As for [`Authority::sign`], or a name that is no DNS name.
+    pub fn sign_server(&self, names: &[String], key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
+        let names = names.iter().map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
+        self.sign_names(names.collect::<Result<_, AuthorityError>>()?, key)
+    }
+
+    fn sign_names(&self, names: Vec<SanType>, key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
         let signer = self.signer.load_full();
         let Some(slot) = &signer.intermediate else {
             let material = &signer.material;
             let issuer = (&material.issuer, material.not_after);
-            return self.sign_with(identity, key, issuer, material.chain.clone());
+            return self.sign_with(names, key, issuer, material.chain.clone());
         };
         if unix_now() >= slot.load().renew_after {
             slot.store(Arc::new(signer.intermediate()?));
         }
         let current = slot.load_full();
         let chain = std::iter::once(&current.certificate).chain(&signer.material.chain).cloned().collect();
-        self.sign_with(identity, key, (&current.issuer, current.not_after), chain)
+        self.sign_with(names, key, (&current.issuer, current.not_after), chain)
     }
 
     fn sign_with(
         &self,
-        identity: &SpiffeId,
+        names: Vec<SanType>,
         key: &impl PublicKeyData,
         (issuer, issuer_not_after): (&Issuer<'static, KeyPair>, u64),
         mut chain: Vec<CertificateDer<'static>>,
@@ -207,7 +221,7 @@ impl Authority {
             return Err(AuthorityError::Expired { not_after: issuer_not_after });
         }
         let not_after = now.saturating_add(self.leaf_life.as_secs()).min(issuer_not_after);
-        let leaf = issue::leaf_params(now, not_after, identity)?.signed_by(key, issuer)?;
+        let leaf = issue::leaf_params(now, not_after, names).signed_by(key, issuer)?;
         chain.insert(0, leaf.into());
         Ok(Leaf { chain, not_after, renew_after: now + (not_after - now) / 2 })
     }

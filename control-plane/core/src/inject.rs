@@ -49,7 +49,7 @@ pub struct NamespaceFacts {
     pub name: String,
     /// Its labels: `weft.dev/inject` is read.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations: defaults for `config.weft.dev/…` of its pods.
+    /// Its annotations: defaults for those of its pods.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -119,16 +119,17 @@ impl Injector {
         namespace: &NamespaceFacts,
     ) -> Result<Decision, String> {
         let empty = BTreeMap::new();
-        let annotations =
-            template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref()).unwrap_or(&empty);
+        let given = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref()).unwrap_or(&empty);
         let spec = template.spec.as_ref().ok_or("this is no pod: spec is missing")?;
-        if obstacle::is_injected(annotations, spec) {
+        if obstacle::is_injected(given, spec) {
             return Ok(Decision::Skip(Skip::Already));
         }
         obstacle::find(spec, &self.config)?;
-        let overrides = Overrides::read(annotations, namespace)?;
+        let overrides = Overrides::read(given, namespace)?;
         let settings = overrides.over(&self.config)?;
-        let mut warnings = unknown_annotations(annotations);
+        let mut warnings = unknown_annotations(given);
+        let labels = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
+        warnings.extend(labels.map(annotations::misplaced_labels).unwrap_or_default());
         warnings.extend(obstacle::warnings(template, &settings));
         let built = build::Build { settings: &settings, roots: &self.roots, spec };
         Ok(Decision::Inject(Box::new(Injected { pod: built.onto(pod)?, warnings })))

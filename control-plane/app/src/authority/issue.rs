@@ -9,7 +9,6 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls_pki_types::CertificateDer;
-use weft_proto::names::SpiffeId;
 
 use super::AuthorityError;
 use crate::clock::unix_now;
@@ -63,20 +62,16 @@ pub(super) fn new_root(trust_domain: &str) -> Result<(KeyPair, CertificateDer<'s
     Ok((key, certificate.into()))
 }
 
-/// A leaf of one identity.
-pub(super) fn leaf_params(
-    now: u64,
-    not_after: u64,
-    identity: &SpiffeId,
-) -> Result<CertificateParams, AuthorityError> {
+/// A leaf of these names.
+pub(super) fn leaf_params(now: u64, not_after: u64, names: Vec<SanType>) -> CertificateParams {
     let mut params = validity(now, not_after);
-    params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into()?)];
+    params.subject_alt_names = names;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    Ok(params)
+    params
 }
 
 /// An issuer of `depth` more issuers.

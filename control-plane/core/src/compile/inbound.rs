@@ -14,7 +14,7 @@ use super::{
     kinds::Kinds,
     outbound::{backend_protocol, routed},
     policy::Policies,
-    world::Member,
+    world::{Member, World},
 };
 use crate::{
     config::{Inbound, InboundPort, Protocol},
@@ -26,13 +26,15 @@ pub(super) type Expected = BTreeSet<(u16, String, Protocol)>;
 
 /// What a service port expects of the pods behind it.
 pub(super) fn expect(
+    world: &World<'_>,
     (service, port): (&Service, &ServicePort),
     members: &[Member<'_>],
     kinds: &Kinds,
     expected: &mut BTreeMap<ObjectKey, Expected>,
 ) {
     let name = service.port_name(port.port);
-    let protocol = routed(backend_protocol(kinds, port, &name), kinds.attached(&name));
+    let protocol =
+        routed(backend_protocol(kinds, world.declared(service, port), &name), kinds.attached(&name));
     for member in members {
         let Some(pod) = member.pod else { continue };
         let of_pod = expected.entry(pod.meta.key.clone()).or_default();
@@ -77,6 +79,12 @@ pub(super) fn inbound(pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -
     for (number, mode) in &tls.ports {
         ports.entry(*number).or_insert_with(|| bare(*number)).mutual_tls = Some(*mode);
     }
+    for number in opaque(pod) {
+        ports.entry(number).or_insert_with(|| bare(number));
+    }
+    for port in ports.values_mut().filter(|port| pod.opaque(port.port)) {
+        port.protocol = Protocol::Opaque;
+    }
     Inbound {
         workload: pod.path(),
         namespace: pod.meta.key.namespace.clone(),
@@ -89,6 +97,13 @@ pub(super) fn inbound(pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -
         probes: pod.probes.clone(),
         probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(pod) },
     }
+}
+
+/// Opaque ports that are listed by themselves, or declared: a range may be long, and means those of it
+/// that are there.
+fn opaque(pod: &Pod) -> impl Iterator<Item = u16> {
+    let alone = pod.opaque_ports.iter().filter(|range| range.first == range.last).map(|range| range.first);
+    alone.chain(pod.ports.iter().map(|port| port.port).filter(|port| pod.opaque(*port)))
 }
 
 /// Where the kubelet's probes come from.

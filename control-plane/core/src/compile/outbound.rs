@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use super::{
     kinds::Kinds,
-    protocol,
     route::ResolvedRoute,
     slot::Slots,
     traffic::Applied,
@@ -21,6 +20,7 @@ use crate::{
 
 /// Outbounds of a service: one a port for all, and one for each namespace that has routes of its own there.
 pub(super) fn outbounds(
+    world: &World<'_>,
     service: &Service,
     routes: &[ResolvedRoute<'_>],
     slots: &Slots,
@@ -29,11 +29,11 @@ pub(super) fn outbounds(
     let mut resources = BTreeMap::new();
     for port in service.tcp_ports() {
         let key = Key::new(ResourceType::Outbound, service.port_name(port.port));
-        resources.insert(key, Resource::Outbound(plain(service, port, traffic)));
+        resources.insert(key, Resource::Outbound(plain(world, (service, port), traffic)));
     }
     for (slot, kind, indices) in slots.of(&service.meta.key) {
         let Some(port) = service.port(i32::from(slot.port)) else { continue };
-        let mut outbound = plain(service, port, traffic);
+        let mut outbound = plain(world, (service, port), traffic);
         outbound.route_kind = Some(kind);
         outbound.protocol = routed(outbound.protocol, Some(kind));
         outbound.routes = indices.iter().filter_map(|index| routes.get(*index)).map(attach).collect();
@@ -44,11 +44,15 @@ pub(super) fn outbounds(
     resources
 }
 
-fn plain(service: &Service, port: &ServicePort, traffic: Option<&Applied>) -> Outbound {
+fn plain(
+    world: &World<'_>,
+    (service, port): (&Service, &ServicePort),
+    traffic: Option<&Applied>,
+) -> Outbound {
     Outbound {
         service: service.path(),
         port: port.port,
-        protocol: protocol::declared(port),
+        protocol: world.declared(service, port),
         route_kind: None,
         routes: Vec::new(),
         default_backend: service.port_name(port.port),
@@ -81,7 +85,7 @@ pub(super) fn backend(
     let backend = Backend {
         service: service.path(),
         port: port.port,
-        protocol: backend_protocol(kinds, port, &name),
+        protocol: backend_protocol(kinds, world.declared(service, port), &name),
         endpoints: world.endpoints(members),
         policy: traffic.map(|applied| applied.policy(&name)),
     };
@@ -90,7 +94,7 @@ pub(super) fn backend(
 
 /// gRPC needs HTTP/2 of its backends, declared or not; where HTTP is routed there as well, the
 /// downstream's protocol goes on.
-pub(super) fn backend_protocol(kinds: &Kinds, port: &ServicePort, name: &str) -> Protocol {
+pub(super) fn backend_protocol(kinds: &Kinds, declared: Protocol, name: &str) -> Protocol {
     let grpc = kinds.only_grpc(name).then_some(RouteKind::Grpc);
-    routed(protocol::declared(port), grpc)
+    routed(declared, grpc)
 }

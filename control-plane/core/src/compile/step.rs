@@ -74,7 +74,7 @@ fn attach(world: &World<'_>, work: &mut Work, state: &mut State, report: &mut Re
         work.members.extend(state.kinds.take(service, &slots, &routes));
         let resources = world.callable(service).map(|service| {
             let traffic = traffic::applied(world, &service.meta.key);
-            outbound::outbounds(service, &routes, &slots, traffic.as_ref())
+            outbound::outbounds(world, service, &routes, &slots, traffic.as_ref())
         });
         state.put_all(ResourceType::Outbound, &ports_of(service), resources.unwrap_or_default());
     }
@@ -90,7 +90,7 @@ fn stand_behind(world: &World<'_>, work: &mut Work, state: &mut State) {
             for port in service.tcp_ports().map(|port| (service, port)) {
                 let members = world.members(service, port.1);
                 backends.extend([outbound::backend(world, port, &members, &state.kinds, traffic.as_ref())]);
-                inbound::expect(port, &members, &state.kinds, &mut expected);
+                inbound::expect(world, port, &members, &state.kinds, &mut expected);
             }
         }
         state.put_all(ResourceType::Backend, &ports_of(key), backends);

@@ -23,10 +23,7 @@ use std::{
 
 use weft_k8s::{TargetKind, TargetRef};
 
-use super::{
-    index::{self, Index},
-    target::ROOT_NAMESPACE,
-};
+use super::index::{self, Index};
 use crate::model::{Fact, Kind, Model, ObjectKey, Pod, Route, Service};
 
 /// What is to be compiled again.
@@ -141,7 +138,10 @@ impl Work {
         let selects = |service: &&ObjectKey| {
             model.services.get(*service).is_some_and(|service| pod.selected_by(&service.selector))
         };
-        self.members.extend(selecting.filter(selects).cloned());
+        let selecting = selecting.filter(selects).cloned();
+        // Opaque ports change how a service is called, all else of a pod only who stands behind it.
+        let to = if pod.opaque_ports.is_empty() { &mut self.members } else { &mut self.services };
+        to.extend(selecting);
         let by_address = pod.addresses.iter().filter_map(|address| index.slices_by_address.get(address));
         for slices in by_address.chain(index.slices_by_pod.get(&pod.meta.key)) {
             let slices = slices.iter().filter_map(|slice| model.slices.get(slice));
@@ -160,7 +160,7 @@ impl Work {
     fn policy(&mut self, model: &Model, key: &ObjectKey, targets: &[TargetRef]) {
         self.objects.insert(key.clone());
         let for_all = targets.iter().any(|target| target.kind == TargetKind::Mesh);
-        if for_all && key.namespace == ROOT_NAMESPACE {
+        if for_all && key.namespace == model.root_namespace {
             self.pods.extend(model.pods.keys().cloned());
         } else {
             let pods = in_namespace(&model.pods, Kind::Pod, &key.namespace);

@@ -11,9 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use super::index::{Index, first_label};
+use super::{
+    index::{Index, first_label},
+    protocol,
+};
 use crate::{
-    config::{Endpoint, address_name},
+    config::{Endpoint, Protocol, address_name},
     model::{Model, ObjectKey, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint, Transport},
 };
 
@@ -58,6 +61,16 @@ impl<'a> World<'a> {
         let ready =
             |member: Member<'a>| Member { ready: member.ready || service.publish_not_ready, ..member };
         tidy(members.into_iter().map(ready).collect(), service)
+    }
+
+    /// What a service port speaks: opaque where a pod of the service says so, for its sidecar reads no
+    /// HTTP there; else as declared. Asks the selector, not the slices: an annotation holds before its pod
+    /// is ready, and a pod that comes and goes does not change how its service is called.
+    pub(super) fn declared(&self, service: &Service, port: &ServicePort) -> Protocol {
+        let says_opaque = |pod: &Pod| {
+            !pod.opaque_ports.is_empty() && pod.target(&port.target).is_some_and(|port| pod.opaque(port))
+        };
+        if self.selected_pods(service).any(says_opaque) { Protocol::Opaque } else { protocol::declared(port) }
     }
 
     /// Members that take traffic, as endpoints, by address.
@@ -119,10 +132,15 @@ impl<'a> World<'a> {
         })
     }
 
+    fn selected_pods<'s>(&self, service: &'s Service) -> impl Iterator<Item = &'a Pod> + use<'a, 's> {
+        let (model, index) = (self.model, self.index);
+        let pods = first_label(service).filter_map(|label| index.pods_by_label.get(&label)).flatten();
+        let pods = pods.filter_map(|pod| model.pods.get(pod));
+        pods.filter(|pod| !pod.ended && pod.selected_by(&service.selector))
+    }
+
     fn selected(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {
-        let pods = first_label(service).filter_map(|label| self.index.pods_by_label.get(&label)).flatten();
-        let pods = pods.filter_map(|pod| self.model.pods.get(pod));
-        let pods = pods.filter(|pod| !pod.ended && pod.selected_by(&service.selector));
+        let pods = self.selected_pods(service);
         let member = |pod: &'a Pod, address: &IpAddr, number: u16| Member {
             address: SocketAddr::new(*address, number),
             pod: Some(pod),

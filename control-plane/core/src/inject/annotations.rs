@@ -2,7 +2,7 @@
 //!
 //! Where it stands: after `obstacle`; `build` takes the settings that come out.
 //!
-//! Invariant: an annotation under one of our prefixes is known, or warned about; a value that cannot be
+//! Invariant: an annotation under our prefix is known, or warned about; a value that cannot be
 //! used is refused, never replaced by a default.
 //! Invariant: the pod's word beats its namespace's, which beats the mesh's; lists of what is skipped add to
 //! the mesh's.
@@ -11,12 +11,10 @@ use std::collections::BTreeMap;
 
 use super::{InjectorConfig, NamespaceFacts, Resources, values};
 
-/// What settings' annotations begin with.
-pub const PREFIX: &str = "config.weft.dev/";
+/// What all of Weft's annotations begin with.
+pub const PREFIX: &str = "weft.dev/";
 /// Ports whose bytes the mesh passes on as they are; the control plane reads it too.
-pub const OPAQUE_PORTS: &str = "config.weft.dev/opaque-ports";
-/// What Weft's marks begin with.
-const MARKS: &str = "weft.dev/";
+pub const OPAQUE_PORTS: &str = "weft.dev/opaque-ports";
 /// Marks that may stand on a pod. Source: the contract of the injector and of the model.
 const KNOWN_MARKS: [&str; 4] = ["inject", "sidecar", "sidecar-version", "pod-ip"];
 /// How far a name may be from a known one to be taken for a slip of it. Source: Weft's own.
@@ -151,21 +149,25 @@ pub fn unknown_annotations(annotations: &BTreeMap<String, String>) -> Vec<String
 }
 
 fn unknown(name: &str) -> Option<String> {
-    let settings = || SETTINGS.iter().map(|setting| setting.name);
-    let (prefix, rest) = name.split_once('/').map(|(domain, rest)| (format!("{domain}/"), rest))?;
-    let known = match prefix.as_str() {
-        PREFIX => settings().any(|known| known == rest),
-        MARKS => KNOWN_MARKS.contains(&rest),
-        _ => return None,
-    };
-    if known {
+    let (domain, rest) = name.split_once('/')?;
+    let known = || SETTINGS.iter().map(|setting| setting.name).chain(KNOWN_MARKS);
+    let ours = domain == "weft.dev" || domain.ends_with(".weft.dev");
+    if !ours || (name.starts_with(PREFIX) && known().any(|known| known == rest)) {
         return None;
     }
-    let all = settings().map(|known| (PREFIX, known)).chain(KNOWN_MARKS.map(|known| (MARKS, known)));
-    let nearest = all.min_by_key(|(of, known)| (values::distance(rest, known), *of != prefix));
-    let hint = nearest.filter(|(_, known)| values::distance(rest, known) <= SLIP);
-    let hint = hint.map(|(of, known)| format!(": is {of}{known} meant?")).unwrap_or_default();
+    let nearest = known().min_by_key(|known| values::distance(rest, known));
+    let hint = nearest.filter(|known| values::distance(rest, known) <= SLIP);
+    let hint = hint.map(|known| format!(": is {PREFIX}{known} meant?")).unwrap_or_default();
     Some(format!("annotation {name} is not known and has no effect{hint}"))
+}
+
+/// Warnings about labels that mean something only as annotations.
+pub(super) fn misplaced_labels(labels: &BTreeMap<String, String>) -> Vec<String> {
+    let is_setting = |name: &&String| {
+        name.strip_prefix(PREFIX).is_some_and(|rest| SETTINGS.iter().any(|setting| setting.name == rest))
+    };
+    let warning = |name: &String| format!("label {name} has no effect: write it as an annotation");
+    labels.keys().filter(is_setting).map(warning).collect()
 }
 
 /// What the annotations of a pod and of its namespace say.

@@ -103,7 +103,10 @@ const SUFFIXES: &[(&str, f64)] = &[
 /// An image's name: no spaces, nothing but what a reference may hold.
 pub(super) fn image(text: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
-    let edges = |text: &str| text.starts_with(['/', ':', '@']) || text.ends_with(['/', ':', '@']);
+    let edges = |text: &str| {
+        let loose = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        loose(text.as_bytes().first()) || loose(text.as_bytes().last())
+    };
     if text.is_empty() || !text.bytes().all(allowed) || edges(text) {
         return Err(format!("{text:?} is not the name of an image"));
     }

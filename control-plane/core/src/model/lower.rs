@@ -17,6 +17,7 @@ use super::{
     SlicePort, TargetPort, Transport, probe,
     workload::{POD_IP_ANNOTATION, SIDECAR_ANNOTATION, SIDECAR_CONTAINER},
 };
+use crate::inject;
 
 /// The facts of a Service.
 pub(super) fn service(meta: Meta, object: &core::Service) -> Service {
@@ -115,6 +116,11 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
             .flat_map(|container| container.ports.iter().flatten())
             .filter_map(port)
             .collect(),
+        // A value that makes no sense is refused where the pod gets its sidecar.
+        opaque_ports: annotations
+            .get(inject::OPAQUE_PORTS)
+            .and_then(|text| inject::ports(text).ok())
+            .unwrap_or_default(),
         labels,
     }
 }
@@ -134,7 +140,9 @@ pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
 
 /// The facts of a Namespace.
 pub(super) fn namespace(meta: Meta, object: core::Namespace) -> Namespace {
-    Namespace { meta, labels: object.metadata.labels.unwrap_or_default() }
+    let ours = |name: &String| name.starts_with(inject::PREFIX);
+    let annotations = object.metadata.annotations.into_iter().flatten().filter(|(name, _)| ours(name));
+    Namespace { meta, labels: object.metadata.labels.unwrap_or_default(), annotations: annotations.collect() }
 }
 
 fn phase(object: &core::Pod) -> Option<&str> {

@@ -164,6 +164,7 @@ impl Object {
             key: self.key(),
             created: metadata.and_then(|m| m.creation_timestamp.as_ref()).map(|time| time.0.as_second()),
             generation: metadata.and_then(|m| m.generation),
+            uid: metadata.and_then(|m| m.uid.clone()),
             position,
         }
     }

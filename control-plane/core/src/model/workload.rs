@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::Meta;
 use crate::config::Probe;
+use crate::inject::PortRange;
 
 /// A Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +160,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Its TCP ports by name and number, in order.
     pub ports: Vec<ContainerPort>,
+    /// Ports whose bytes the mesh passes on as they are.
+    pub opaque_ports: Vec<PortRange>,
     /// The probes that its containers declare, sorted.
     pub probes: Vec<Probe>,
     /// Addresses of its node.
@@ -174,6 +177,11 @@ impl Pod {
     /// Whether the pod has all these labels. No labels: no pod.
     pub fn selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
         !selector.is_empty() && selector.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+
+    /// Whether the mesh passes bytes to this port on as they are.
+    pub fn opaque(&self, port: u16) -> bool {
+        self.opaque_ports.iter().any(|range| range.holds(port))
     }
 
     /// The pod's port behind a service's port.
@@ -212,6 +220,8 @@ pub struct Namespace {
     pub meta: Meta,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations that set defaults for the sidecars of its pods.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A pod with this annotation and the value "injected" has a sidecar. The injector sets it.

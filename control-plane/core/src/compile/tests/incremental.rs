@@ -82,14 +82,18 @@ fn pod() -> impl Strategy<Value = Value> {
     let addresses = prop::sample::subsequence(ADDRESSES, 0..=2);
     let phase = name(&["Running", "Running", "Succeeded"]);
     let state = (any::<bool>(), any::<bool>(), phase, any::<bool>(), name(NODES));
-    (namespace(), name(PODS), addresses, prop::option::of(name(LABELS)), state).prop_map(
-        |(namespace, name, addresses, label, (ready, sidecar, phase, host, node))| {
+    let opaque = prop::option::weighted(0.2, name(&["8080", "9001", "1-65535"]));
+    (namespace(), name(PODS), addresses, prop::option::of(name(LABELS)), (state, opaque)).prop_map(
+        |(namespace, name, addresses, label, ((ready, sidecar, phase, host, node), opaque))| {
             let mut metadata = meta(namespace, name, 0);
             if let Some(label) = label {
                 metadata["labels"] = json!({"app": label, "tier": "t"});
             }
             if sidecar {
                 metadata["annotations"] = json!({"weft.dev/sidecar": "injected"});
+            }
+            if let Some(ports) = opaque {
+                metadata["annotations"]["weft.dev/opaque-ports"] = json!(ports);
             }
             let ips: Vec<Value> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
             let ready = if ready { "True" } else { "False" };

@@ -288,3 +288,38 @@ fn inbound_names_account_owner_services_and_ports() {
     assert_eq!(ports, [(8080, "shop/catalog:80"), (9001, "shop/catalog:9000")]);
     assert_eq!(compiled.inbound("shop/catalog-1").ports[0].port, 8081);
 }
+
+/// What the shop's catalog pod says about its own ports.
+fn with_opaque_ports(ports: &str) -> String {
+    SHOP.replace(
+        "annotations: {weft.dev/pod-ip: 10.1.0.2}",
+        &format!("annotations: {{weft.dev/pod-ip: 10.1.0.2, weft.dev/opaque-ports: '{ports}'}}"),
+    )
+}
+
+#[test]
+fn opaque_ports_hold_for_the_pods_sidecar_and_for_every_client() {
+    let compiled = build(&model(&with_opaque_ports("8081")));
+    assert_eq!(compiled.outbound("shop/catalog:80", "web").protocol, Protocol::Opaque);
+    assert_eq!(compiled.outbound("shop/catalog:9000", "web").protocol, Protocol::Unspecified);
+    assert_eq!(compiled.config.backend("shop/catalog:80").unwrap().protocol, Protocol::Opaque);
+    let port = |pod: &str, port: u16| compiled.inbound(pod).ports.iter().find(|it| it.port == port).cloned();
+    assert_eq!(port("shop/catalog-1", 8081).unwrap().protocol, Protocol::Opaque);
+    // The service's clients speak bytes to all of its pods.
+    assert_eq!(port("shop/catalog-0", 8080).unwrap().protocol, Protocol::Opaque);
+    assert_eq!(port("shop/catalog-1", 9001).unwrap().protocol, Protocol::Unspecified);
+}
+
+#[test]
+fn opaque_ports_that_no_service_names_are_listed_and_ranges_mean_declared_ports() {
+    let compiled = build(&model(&with_opaque_ports("5432,8000-9000")));
+    let ports: Vec<_> =
+        compiled.inbound("shop/catalog-1").ports.iter().map(|it| (it.port, it.protocol)).collect();
+    let (opaque, detected) = (Protocol::Opaque, Protocol::Unspecified);
+    assert_eq!(ports, [(5432, opaque), (8081, opaque), (9001, detected)]);
+}
+
+#[test]
+fn opaque_ports_that_make_no_sense_change_nothing() {
+    assert_eq!(build(&model(&with_opaque_ports("web"))).config, shop("").config);
+}

@@ -88,3 +88,72 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         other => other.context("writing to standard output"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use weft_control_plane::kubernetes::watch::kinds::WATCHED;
+
+    use super::*;
+
+    fn objects() -> Vec<Value> {
+        serde_saphyr::from_multiple(&chart::install(NAMESPACE, &Values::default(), Part::All).unwrap())
+            .unwrap()
+    }
+
+    fn allowed(role: &str, group: &str, resource: &str, verb: &str) -> bool {
+        let objects = objects();
+        let of_it = objects.iter().filter(|object| object["metadata"]["name"] == role);
+        let mut rules = of_it.flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
+        let has = |rule: &Value, part: &str, value: &str| {
+            rule[part].as_array().is_some_and(|list| list.contains(&json!(value)))
+        };
+        rules.any(|rule| {
+            has(&rule, "apiGroups", group) && has(&rule, "resources", resource) && has(&rule, "verbs", verb)
+        })
+    }
+
+    #[test]
+    fn the_control_plane_may_read_every_kind_that_it_watches_and_write_none() {
+        for watched in WATCHED {
+            let may = |verb| allowed("weft-control-plane-watch", watched.group, watched.plural, verb);
+            assert!(may("list") && may("watch"), "{}.{}", watched.plural, watched.group);
+            for verb in ["create", "update", "patch", "delete"] {
+                assert!(!may(verb), "{verb} {}", watched.plural);
+            }
+            if ["weft.dev", "gateway.networking.k8s.io"].contains(&watched.group) {
+                let status = format!("{}/status", watched.plural);
+                assert!(allowed("weft-control-plane-status", watched.group, &status, "patch"), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_injector_takes_the_settings_that_the_chart_makes() {
+        for set in [&[][..], &["proxy.otlp=http://jaeger:4317", "proxy.drainLinger=3s", "proxy.env.A=1"]] {
+            let mut values = Values::default();
+            set.iter().for_each(|set| values.set(set).unwrap());
+            let text = chart::install("mesh", &values, Part::All).unwrap();
+            let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            let map = objects.iter().find(|object| object["data"].get("injector.yaml").is_some()).unwrap();
+            let settings = map["data"]["injector.yaml"].as_str().unwrap();
+            let config: weft_control_plane_core::inject::InjectorConfig =
+                serde_saphyr::from_str(settings).unwrap();
+            config.check().unwrap();
+            assert_eq!(config.control_plane, "weft-control-plane.mesh.svc:15010");
+            assert_eq!(config.control_plane_namespace, "mesh");
+            assert_eq!(config.image, format!("localhost/weft/weft-proxy:{}", chart::version()));
+        }
+    }
+
+    #[test]
+    fn the_control_plane_understands_the_arguments_that_the_chart_gives() {
+        use clap::Parser as _;
+        let objects = objects();
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let arguments: Vec<String> = serde_json::from_value(container["args"].clone()).unwrap();
+        let line = std::iter::once("weft-control-plane".to_owned()).chain(arguments);
+        weft_control_plane::Args::try_parse_from(line).unwrap();
+    }
+}

@@ -64,6 +64,9 @@ pub(super) fn sidecars(replicas: &[Replica], findings: &mut Findings) {
         .filter(|sidecar| sidecar.version != chart::version())
         .map(|sidecar| format!("{} {}", sidecar.workload, sidecar.version))
         .collect();
+    if replicas.iter().all(|replica| replica.status().is_none()) {
+        return;
+    }
     if others.is_empty() {
         findings.ok("sidecars", format!("{} connected, all of version {}", all.len(), chart::version()));
     } else {
@@ -73,6 +76,9 @@ pub(super) fn sidecars(replicas: &[Replica], findings: &mut Findings) {
 }
 
 pub(super) fn refused(replicas: &[Replica], findings: &mut Findings) {
+    if replicas.iter().all(|replica| replica.status().is_none()) {
+        return;
+    }
     let mut objects = Vec::new();
     let mut refusals = Vec::new();
     for page in replicas.iter().filter_map(Replica::status) {

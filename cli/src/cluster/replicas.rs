@@ -162,7 +162,12 @@ pub(crate) async fn replicas(client: &Client, namespace: &str) -> anyhow::Result
 
 async fn replica(client: &Client, namespace: &str, pod: &Pod, holder: &str) -> Replica {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let answer = match get(client, namespace, &name, ADMIN, "/status").await {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown");
+    let asked = match phase {
+        "Running" => get(client, namespace, &name, ADMIN, "/status").await,
+        phase => Err(anyhow::anyhow!("its pod is {phase}")),
+    };
+    let answer = match asked {
         Ok(body) => serde_json::from_slice(&body).map_or_else(
             |error| Answer::Silent(format!("its status is not understood: {error}")),
             Answer::Status,

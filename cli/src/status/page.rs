@@ -21,10 +21,14 @@ pub(crate) fn keep(replicas: &mut [Replica], namespace: &str) {
 /// The whole page.
 pub(crate) fn render(replicas: &[Replica], now: i64) -> String {
     let mut out = control_plane(replicas);
-    out.push('\n');
-    out.push_str(&namespaces(replicas));
-    out.push('\n');
-    out.push_str(&sidecars(replicas, now));
+    if all(replicas).is_empty() {
+        out.push_str("\nno sidecar is connected\n");
+    } else {
+        out.push('\n');
+        out.push_str(&namespaces(replicas));
+        out.push('\n');
+        out.push_str(&sidecars(replicas, now));
+    }
     let refused = refused(replicas);
     if !refused.is_empty() {
         out.push_str("\nrefused\n");

@@ -6,6 +6,7 @@
 mod check;
 mod cluster;
 mod demo;
+mod inject;
 mod install;
 mod status;
 mod table;
@@ -53,6 +54,10 @@ enum Verb {
     },
     /// Print this program's version.
     Version,
+    /// Add sidecars to manifests, as the mesh's webhook would to their pods.
+    Inject(inject::InjectArgs),
+    /// Take the sidecars out of manifests again.
+    Uninject(inject::UninjectArgs),
     /// The sidecar.
     #[command(subcommand)]
     Proxy(Proxy),
@@ -111,6 +116,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Status(args) => status::run(&args),
         Verb::Completions { shell } => install::print(&completions(shell)),
         Verb::Version => install::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),
+        Verb::Inject(args) => inject::run(&args),
+        Verb::Uninject(args) => inject::undo(&args),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
         Verb::Proxy(Proxy::Init(args)) => init::run(*args),
         Verb::ControlPlane(args) => weft_control_plane::run(*args),

@@ -14,6 +14,7 @@ pub mod certify;
 pub mod dial;
 pub mod hold;
 pub mod init;
+mod kept;
 pub mod log;
 pub mod lookup;
 pub mod metrics;

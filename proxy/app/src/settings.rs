@@ -76,6 +76,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// Every handshake between sidecars is a full one.
     pub no_tls_resumption: bool,
+    /// The application has ended before this process is told to leave.
+    pub native_sidecar: bool,
     /// The sidecar ends with the process that started it.
     pub exit_with_parent: bool,
     /// Limits and deadlines.
@@ -173,6 +175,7 @@ impl RunArgs {
             zone: self.zone.filter(|zone| !zone.is_empty()),
             ready_file: self.ready_file,
             no_tls_resumption: self.no_tls_resumption,
+            native_sidecar: self.native_sidecar,
             exit_with_parent: self.exit_with_parent,
             limits: self.limits,
         };

@@ -83,9 +83,13 @@ fn slice_port(port: &discovery::EndpointPort) -> Option<SlicePort> {
 /// Of an endpoint's addresses only the first counts. Source: EndpointSlice's own documentation.
 fn slice_endpoint(endpoint: &discovery::Endpoint) -> Option<SliceEndpoint> {
     let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let conditions = endpoint.conditions.as_ref();
     Some(SliceEndpoint {
         address: addresses(endpoint.addresses.get(..1)?).first().copied()?,
-        ready: endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true),
+        ready: conditions.and_then(|conditions| conditions.ready).unwrap_or(true),
+        leaving: conditions.is_some_and(|conditions| {
+            conditions.terminating == Some(true) && conditions.serving == Some(true)
+        }),
         pod: pod.and_then(|target| target.name.clone()),
         zone: endpoint.zone.clone().unwrap_or_default(),
     })
@@ -111,6 +115,7 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
         probes: probe::probes(containers(object)),
         host_addresses: host_addresses(object),
         zone: labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
+        asks: annotations.get(inject::INJECT).cloned(),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ports: containers(object)
             .flat_map(|container| container.ports.iter().flatten())

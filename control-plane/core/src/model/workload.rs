@@ -125,6 +125,8 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// Whether it takes traffic.
     pub ready: bool,
+    /// It ends, and still answers: it takes traffic while nobody else does.
+    pub leaving: bool,
     /// Name of the pod it is, in the slice's namespace.
     pub pod: Option<String>,
     /// Zone; empty: unknown.
@@ -156,6 +158,8 @@ pub struct Pod {
     pub sidecar: bool,
     /// Zone by its own label; empty: that of its node.
     pub zone: String,
+    /// What its annotation `weft.dev/inject` says.
+    pub asks: Option<String>,
     /// It shares its node's address.
     pub host_network: bool,
     /// Its TCP ports by name and number, in order.

@@ -45,7 +45,7 @@ pub struct RunArgs {
 
     /// The same roots as PEM text: what the injector writes, so that a pod needs no volume for them. Roots
     /// that the mesh's trust bundle brings later count as well, so that a rotation needs no restart.
-    #[arg(long, env = "WEFT_TRUST_ANCHORS_PEM", value_name = "PEM")]
+    #[arg(long, env = "WEFT_TRUST_ANCHORS_PEM", value_name = "PEM", allow_hyphen_values = true)]
     pub trust_anchors_pem: Option<String>,
 
     /// Join token. Prefer the file: an environment is easier to read for others.
@@ -121,6 +121,12 @@ pub struct RunArgs {
     /// identity; this is for measurements and for rules that forbid it.
     #[arg(long, env = "WEFT_NO_TLS_RESUMPTION")]
     pub no_tls_resumption: bool,
+
+    /// This process is a native sidecar (an init container with restartPolicy Always): the kubelet tells it
+    /// to leave only after the application has ended. It then ends as soon as what is in flight is
+    /// finished, instead of accepting for a while longer.
+    #[arg(long, env = "WEFT_NATIVE_SIDECAR")]
+    pub native_sidecar: bool,
 
     /// End when the process that started this one ends: no orphans after a demo or a test.
     #[arg(long, env = "WEFT_EXIT_WITH_PARENT")]

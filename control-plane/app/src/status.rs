@@ -87,6 +87,8 @@ pub struct Sidecar {
     pub version: String,
     /// Where it calls from.
     pub address: String,
+    /// End of the certificate that its stream was opened with, seconds since 1970.
+    pub certificate_ends: u64,
     /// Generation that it shows; 0: none yet.
     pub generation: u64,
     /// How far its stream has come.

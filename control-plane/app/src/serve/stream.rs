@@ -74,6 +74,7 @@ pub(super) async fn run(
                 identity: caller.proven.id.to_string(),
                 version,
                 address: address.to_string(),
+                certificate_ends: caller.proven.not_after,
                 ..Sidecar::default()
             });
             tracing::info!(%workload, %address, "sidecar connected");

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing outlives the demo, and everything it writes is in one folder.
 
+mod fetch;
 mod fleet;
 mod place;
 mod script;
@@ -9,11 +10,13 @@ pub(crate) mod shop;
 mod table;
 mod traffic;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
+pub(crate) use fetch::FetchArgs;
 use fleet::Fleet;
 use place::Block;
 
@@ -39,6 +42,13 @@ pub(crate) fn serve(args: shop::ServiceArgs) -> anyhow::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     }
     runtime()?.block_on(shop::serve(args))
+}
+
+/// Asks once, from where this runs.
+pub(crate) fn fetch(args: &FetchArgs) -> anyhow::Result<()> {
+    let body = runtime()?.block_on(fetch::fetch(args))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{body}").context("writing to standard output")
 }
 
 /// Runs the demo.

@@ -4,6 +4,10 @@
 //! Invariant: nothing is decided here; each verb runs the library that stands behind it.
 
 mod demo;
+mod install;
+
+use std::io::Write as _;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use weft_proxy::init::{self, InitArgs};
@@ -26,14 +30,19 @@ struct Cli {
 enum Verb {
     /// Run a mesh of four services on this machine, and watch it work.
     Demo(demo::DemoArgs),
+    /// Print what an installation on Kubernetes is made of, for kubectl apply.
+    Install(install::InstallArgs),
     /// The sidecar.
     #[command(subcommand)]
     Proxy(Proxy),
     /// The control plane.
-    ControlPlane(weft_control_plane::Args),
+    ControlPlane(Box<weft_control_plane::Args>),
     /// One of the demo's services.
     #[command(hide = true)]
     DemoService(demo::shop::ServiceArgs),
+    /// One request, as one of the demo's services would send it.
+    #[command(hide = true)]
+    DemoGet(demo::FetchArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,12 +53,25 @@ enum Proxy {
     Init(Box<InitArgs>),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What went wrong and why, in one line; a backtrace would hide it.
+            let _ = writeln!(std::io::stderr(), "weft: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
         Verb::Demo(args) => demo::run(args),
+        Verb::Install(args) => install::run(&args),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
         Verb::Proxy(Proxy::Init(args)) => init::run(*args),
-        Verb::ControlPlane(args) => weft_control_plane::run(args),
+        Verb::ControlPlane(args) => weft_control_plane::run(*args),
         Verb::DemoService(args) => demo::serve(args),
+        Verb::DemoGet(args) => demo::fetch(&args),
     }
 }

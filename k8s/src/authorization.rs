@@ -19,16 +19,28 @@ use crate::target::{PolicyStatus, TargetRef};
     namespaced,
     status = "PolicyStatus",
     derive = "PartialEq",
-    category = "weft"
+    category = "weft",
+    shortname = "authz",
+    printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.targetRefs[0].kind","description":"Kind of the first target."}"#,
+    printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.targetRefs[0].name","description":"Name of the first target, if it has one."}"#,
+    printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.action","description":"Whether a match allows or denies."}"#,
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode","description":"Whether it acts or only records."}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status","description":"Whether it is in force at every target."}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Accepted\")].reason","description":"Why, for machines."}"#,
+    printcolumn = r#"{"name":"Sidecars","type":"integer","priority":1,"jsonPath":".status.sidecars.total","description":"Sidecars that it concerns."}"#,
+    printcolumn = r#"{"name":"Applied","type":"integer","priority":1,"jsonPath":".status.sidecars.applied","description":"Of these, those that run its newest version."}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthorizationPolicySpec {
     /// What the policy applies to: 1 to 16 targets.
     #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetRef>,
-    /// What a match means.
+    /// What a match means. Allow: what matches is allowed, and the rest of what the targets receive is
+    /// denied. Deny: what matches is denied.
     pub action: AuthorizationAction,
-    /// Whether the policy acts. Default: Enforce.
+    /// Whether the policy acts. Enforce: it does. Shadow: it only records what it would have done.
+    /// Default: Enforce.
     #[serde(default)]
     pub mode: PolicyMode,
     /// Rules, at most 64; any that matches decides. An Allow policy without rules allows nothing, a
@@ -63,6 +75,7 @@ pub enum PolicyMode {
 pub struct AuthorizationRule {
     /// Name of the rule, shown wherever it decides. Default: its index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub name: Option<String>,
     /// Sources, at most 64: one must match. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,17 +93,22 @@ pub struct AuthorizationRule {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthorizationFrom {
     /// SPIFFE identities, e.g. `spiffe://cluster.local/ns/shop/sa/cart`; a `*` at the end matches any
-    /// rest.
+    /// rest. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 2048), regex(pattern = IDENTITY)))]
     pub identities: Vec<String>,
-    /// Namespaces.
+    /// Namespaces, at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 63), regex(pattern = LABEL)))]
     pub namespaces: Vec<String>,
-    /// Service accounts: `<namespace>/<name>`, or `<name>` in the policy's namespace.
+    /// Service accounts: `<namespace>/<name>`, or `<name>` in the policy's namespace. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 317), regex(pattern = SERVICE_ACCOUNT)))]
     pub service_accounts: Vec<String>,
-    /// Address blocks of the peer, e.g. `10.0.0.0/8`; a bare address means that address.
+    /// Address blocks of the peer, e.g. `10.0.0.0/8`; a bare address means that address. At most
+    /// 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = ADDRESS_BLOCK)))]
     pub cidrs: Vec<String>,
 }
 
@@ -99,14 +117,30 @@ pub struct AuthorizationFrom {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthorizationTo {
-    /// Ports of the workload (not of a Service), 1 to 65535.
+    /// Ports of the workload (not of a Service), 1 to 65535. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(range(min = 1)))]
     pub ports: Vec<u16>,
-    /// Methods, e.g. `GET`.
+    /// Methods, e.g. `GET`. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 256), regex(pattern = TOKEN)))]
     pub methods: Vec<String>,
     /// Paths: exact, or a prefix with `*` at the end, e.g. `/admin/*`. A gRPC call's path is
-    /// `/<service>/<method>`.
+    /// `/<service>/<method>`. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024), regex(pattern = PATH)))]
     pub paths: Vec<String>,
 }
+
+/// A SPIFFE identity, or a beginning of one and `*`. Source: the SPIFFE ID standard.
+const IDENTITY: &str = r"^spiffe://[^*]*\*?$";
+/// A DNS label. Source: RFC 1123 §2.1.
+const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A service account, with or without its namespace. Source: RFC 1123 §2.1, as Kubernetes applies it.
+const SERVICE_ACCOUNT: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?$";
+/// What looks like an address, or a block of addresses; whether it is one, the control plane decides.
+const ADDRESS_BLOCK: &str = "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$";
+/// A method. Source: RFC 9110 §5.6.2.
+const TOKEN: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+/// A path, or a beginning of one and `*`.
+const PATH: &str = r"^/[^*]*\*?$";

@@ -59,9 +59,11 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": PATTERN })
+        json_schema!({ "type": "string", "pattern": PATTERN, "maxLength": LONGEST })
     }
 }
 
+/// Letters of the longest duration: four groups of five digits and a unit. Source: GEP-2257.
+const LONGEST: u32 = 28;
 /// Form of a duration. Source: GEP-2257.
 const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";

@@ -10,7 +10,10 @@
 //! Invariant: no behaviour lives here, and a field that is not known is refused, never dropped.
 
 mod authorization;
+pub mod chart;
+pub mod crds;
 mod duration;
+#[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod mesh;
 #[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod target;
@@ -25,7 +28,9 @@ pub use authorization::{
 };
 pub use duration::Duration;
 pub use mesh::{AccessLog, Drain, Mesh, MeshSpec, MeshStatus, Tracing, UnknownDestination};
-pub use target::{PolicyStatus, TargetKind, TargetRef, TargetStatus};
+pub use target::{
+    MAX_REFUSALS, PolicyStatus, SidecarRefusal, SidecarsStatus, TargetKind, TargetRef, TargetStatus,
+};
 pub use tls::{MutualTls, PortMutualTls, TlsPolicy, TlsPolicySpec};
 pub use traffic::{FallbackRef, Limits, Outlier, RetryBudget, TrafficPolicy, TrafficPolicySpec};
 

@@ -3,11 +3,11 @@
 //! Invariant: one object decides, the one named `mesh`; without it every default applies.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::Duration, tls::MutualTls};
+use crate::{duration::Duration, target::SidecarsStatus, tls::MutualTls};
 
 /// Settings for every sidecar. The object is named `mesh`; any other name is refused.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
@@ -19,20 +19,31 @@ use crate::{duration::Duration, tls::MutualTls};
     status = "MeshStatus",
     derive = "PartialEq",
     category = "weft",
+    printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.trustDomain","description":"Trust domain."}"#,
+    printcolumn = r#"{"name":"mTLS","type":"string","jsonPath":".spec.mutualTls","description":"mTLS demanded where no TlsPolicy says otherwise."}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status","description":"Whether it is in force at every target."}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Accepted\")].reason","description":"Why, for machines."}"#,
+    printcolumn = r#"{"name":"Sidecars","type":"integer","priority":1,"jsonPath":".status.sidecars.total","description":"Sidecars that it concerns."}"#,
+    printcolumn = r#"{"name":"Applied","type":"integer","priority":1,"jsonPath":".status.sidecars.applied","description":"Of these, those that run its newest version."}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     validation = Rule::new("self.metadata.name == 'mesh'").message("the Mesh is named mesh")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MeshSpec {
     /// Trust domain of the mesh, the first part of every identity. Default: `cluster.local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DOMAIN))]
     pub trust_domain: Option<String>,
-    /// What happens to destinations that the control plane does not know. Default: PassThrough.
+    /// What happens to destinations that the control plane does not know. PassThrough: bytes go to the
+    /// original destination as they are. Refuse: the connection is reset. Default: PassThrough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_destination: Option<UnknownDestination>,
-    /// mTLS demanded where no TlsPolicy says otherwise. Default: Permissive.
+    /// mTLS demanded where no TlsPolicy says otherwise. Permissive: plaintext and mutual TLS are accepted.
+    /// Strict: only mutual TLS is. Default: Permissive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutual_tls: Option<MutualTls>,
-    /// Which requests are written to the access log. Default: Errors.
+    /// Which requests are written to the access log. Off: none. Errors: refusals, resets and server
+    /// errors. All: every request and connection. Default: Errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
     /// Which traces are kept.
@@ -91,10 +102,18 @@ pub struct Drain {
 }
 
 /// What became of the settings.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshStatus {
     /// Conditions: Accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+    /// How far the settings have come among the sidecars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecars: Option<SidecarsStatus>,
 }
+
+/// A DNS name in lower case. Source: the SPIFFE ID standard §2.1; RFC 1123 §2.1.
+const DOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";

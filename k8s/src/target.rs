@@ -26,10 +26,12 @@ pub struct TargetRef {
     pub kind: TargetKind,
     /// Name of the Service. Only with kind Service, where it is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub name: Option<String>,
     /// Labels that a pod must have, all of them. Only with kind Workload, where at least one is
-    /// required.
+    /// required; at most 16.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
     pub selector: BTreeMap<String, String>,
 }
 
@@ -47,25 +49,64 @@ pub enum TargetKind {
     Mesh,
 }
 
-/// What became of a policy, target by target.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+/// What became of a policy: on the whole, target by target, and among the sidecars.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The policy on the whole: Accepted is True when it is True at every target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
     /// One entry a target, in the spec's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub targets: Vec<TargetStatus>,
+    /// How far the policy has come among the sidecars that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecars: Option<SidecarsStatus>,
 }
 
 /// What became of a policy at one target.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
     /// The target, as in the spec.
     pub target_ref: TargetRef,
     /// Conditions: Accepted, and ResolvedRefs where the policy refers to other objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
 }
+
+/// How far something has come among the sidecars that it concerns.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarsStatus {
+    /// Sidecars that it concerns.
+    pub total: u32,
+    /// Of these, those that run its newest version.
+    pub applied: u32,
+    /// Sidecars that refuse it and keep the version before, at most [`MAX_REFUSALS`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_REFUSALS))]
+    pub refusing: Vec<SidecarRefusal>,
+}
+
+/// A sidecar that refuses.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarRefusal {
+    /// Its workload, `namespace/pod`.
+    pub workload: String,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// How many refusals a status lists. Source: ours; one cause refuses everywhere alike, and an object must
+/// stay small.
+pub const MAX_REFUSALS: usize = 16;

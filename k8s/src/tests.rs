@@ -1,5 +1,7 @@
 //! The kinds as a Kubernetes API server and a person see them.
 
+use std::path::Path;
+
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
@@ -7,12 +9,72 @@ use super::*;
 
 #[test]
 fn every_field_of_every_kind_is_documented() {
-    for crd in [AuthorizationPolicy::crd(), TrafficPolicy::crd(), TlsPolicy::crd(), Mesh::crd()] {
+    for crd in crds::definitions() {
         let crd = serde_json::to_value(crd).unwrap();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let mut bare = Vec::new();
-        undocumented(&schema["properties"]["spec"], "spec", &mut bare);
+        for part in ["spec", "status"] {
+            undocumented(&schema["properties"][part], part, &mut bare);
+        }
         assert!(bare.is_empty(), "{}: {bare:?}", crd["metadata"]["name"]);
+        for column in crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap() {
+            assert!(column["name"] == "Age" || column["description"].is_string(), "{column}");
+        }
+    }
+}
+
+#[test]
+fn the_chart_holds_the_kinds_as_the_types_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/templates/crds");
+    for (name, text) in crds::files() {
+        let there = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(there == text, "{name} is not what the types say; run: cargo run -p weft-k8s --example crds");
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), crds::files().len(), "a file of no kind");
+}
+
+#[test]
+fn kinds_are_short_to_type_and_tell_what_became_of_them() {
+    let short = |crd: &k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
+        crd.spec.names.short_names.clone().unwrap_or_default()
+    };
+    let all = crds::definitions();
+    let names: Vec<String> = all.iter().flat_map(short).collect();
+    assert_eq!(names, ["authz", "tlsp", "tp"]);
+    for crd in all {
+        assert_eq!(crd.spec.names.categories.as_deref(), Some(&["weft".to_owned()][..]));
+        let version = &crd.spec.versions[0];
+        assert!(version.subresources.as_ref().is_some_and(|it| it.status.is_some()));
+        let columns = version.additional_printer_columns.as_ref().unwrap();
+        assert!(["Accepted", "Age"].iter().all(|name| columns.iter().any(|column| column.name == *name)));
+    }
+}
+
+#[test]
+fn good_examples_are_read_and_bad_ones_say_what_the_server_answers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = |part: &str| {
+        let entries = std::fs::read_dir(folder.join(part)).unwrap().flatten();
+        entries.map(|entry| std::fs::read_to_string(entry.path()).unwrap()).collect::<Vec<_>>()
+    };
+    for text in files("good") {
+        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            let spec = object["spec"].clone();
+            let read = match object["kind"].as_str().unwrap() {
+                "AuthorizationPolicy" => serde_json::from_value::<AuthorizationPolicySpec>(spec).err(),
+                "TrafficPolicy" => serde_json::from_value::<TrafficPolicySpec>(spec).err(),
+                "TlsPolicy" => serde_json::from_value::<TlsPolicySpec>(spec).err(),
+                "Mesh" => serde_json::from_value::<MeshSpec>(spec).err(),
+                other => panic!("{other} is no kind of Weft"),
+            };
+            assert!(read.is_none(), "{object}: {read:?}");
+        }
+    }
+    let bad = files("bad");
+    assert!(bad.len() >= 25, "{}", bad.len());
+    for text in bad {
+        assert!(text.starts_with("# refused: "), "{text}");
+        assert_eq!(serde_saphyr::from_multiple::<Value>(&text).unwrap().len(), 1);
     }
 }
 
@@ -79,8 +141,8 @@ fn an_api_server_checks_targets_by_itself() {
         text.matches("\"x-kubernetes-validations\"").count()
     };
     assert_eq!(rules(AuthorizationPolicy::crd()), 2, "targets in spec and in status");
-    assert_eq!(rules(TlsPolicy::crd()), 3);
-    assert_eq!(rules(TrafficPolicy::crd()), 3);
+    assert_eq!(rules(TlsPolicy::crd()), 3, "and which targets");
+    assert_eq!(rules(TrafficPolicy::crd()), 4, "and ejection");
     assert_eq!(rules(Mesh::crd()), 1);
 }
 

@@ -21,11 +21,25 @@ use crate::{
     namespaced,
     status = "PolicyStatus",
     derive = "PartialEq",
-    category = "weft"
+    category = "weft",
+    shortname = "tp",
+    printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.targetRefs[0].kind","description":"Kind of the first target."}"#,
+    printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.targetRefs[0].name","description":"Name of the first target, if it has one."}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status","description":"Whether it is in force at every target."}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Accepted\")].reason","description":"Why, for machines."}"#,
+    printcolumn = r#"{"name":"Sidecars","type":"integer","priority":1,"jsonPath":".status.sidecars.total","description":"Sidecars that it concerns."}"#,
+    printcolumn = r#"{"name":"Applied","type":"integer","priority":1,"jsonPath":".status.sidecars.applied","description":"Of these, those that run its newest version."}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.targetRefs.all(target, target.kind == 'Service')")
-    .message("a TrafficPolicy targets Services"))]
+#[x_kube(
+    validation = Rule::new("self.targetRefs.all(target, target.kind == 'Service')")
+        .message("a TrafficPolicy targets Services"),
+    validation = Rule::new("!has(self.connectTimeout) || duration(self.connectTimeout) > duration('0s')")
+        .message("connectTimeout is 0s; write a longer time"),
+    validation = Rule::new("!has(self.idleTimeout) || duration(self.idleTimeout) > duration('0s')")
+        .message("idleTimeout is 0s; write a longer time")
+)]
 pub struct TrafficPolicySpec {
     /// The Services, 1 to 16.
     #[schemars(length(min = 1, max = 16))]
@@ -82,8 +96,14 @@ pub struct RetryBudget {
 }
 
 /// When an endpoint that fails is ejected.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.baseEjection) || duration(self.baseEjection) > duration('0s')")
+        .message("outlier.baseEjection is 0s; write a longer time"),
+    validation = Rule::new("!has(self.baseEjection) || !has(self.maxEjection) || duration(self.maxEjection) >= duration(self.baseEjection)")
+        .message("outlier.maxEjection is below outlier.baseEjection")
+)]
 pub struct Outlier {
     /// Consecutive failures (connect errors, resets, 5xx answers) before an endpoint is ejected; 0
     /// switches ejection off. Default: 5.
@@ -107,9 +127,11 @@ pub struct Outlier {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FallbackRef {
     /// Name of the Service.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Namespace of the Service. Default: the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
     /// Port of the Service, 1 to 65535.
     #[schemars(range(min = 1))]

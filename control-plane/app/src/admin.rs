@@ -183,7 +183,7 @@ async fn status_page(State(admin): State<Admin>) -> Response {
     let refusing = list.iter().filter(|sidecar| !sidecar.refusals.is_empty()).count();
     let mut manifests = Manifests::clone(&admin.status.manifests());
     if let Some(published) = published {
-        status::attribute(&mut manifests.objects, &list, published.config());
+        status::attribute(&mut manifests.objects, &list, &published);
     }
     axum::Json(StatusPage {
         ready: generation.is_some(),
@@ -200,7 +200,8 @@ async fn config(State(admin): State<Admin>, Query(query): Query<BTreeMap<String,
         return (StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet\n").into_response();
     };
     if let Some(name) = query.get("name") {
-        let found = published.config().resources.iter().filter(|(key, _)| key.name == *name);
+        let keys = published.keys().into_iter().filter(|key| key.name == *name);
+        let found = keys.filter_map(|key| Some((key, published.resource(key)?)));
         let text: Vec<String> = found.map(|(key, resource)| format!("{key:?}\n{resource:#?}\n")).collect();
         let code = if text.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
         return (code, text.join("\n")).into_response();
@@ -208,8 +209,8 @@ async fn config(State(admin): State<Admin>, Query(query): Query<BTreeMap<String,
     axum::Json(ConfigPage {
         generation: published.generation(),
         model: admin.status.manifests().taken.clone(),
-        resources: published.config().resources.keys().map(|key| line(&published, key)).collect(),
-        pods: published.config().pods.values().map(Vec::len).sum(),
+        resources: published.keys().into_iter().map(|key| line(&published, key)).collect(),
+        pods: published.pods(),
     })
     .into_response()
 }

@@ -9,31 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::error_handling::HandleErrorLayer;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::LayerExt as _;
-use tonic::transport::Server;
-use tower::ServiceBuilder;
 use weft_proto::names::is_subdomain;
-use weft_proto::v1::discovery_server::DiscoveryServer;
-use weft_proto::v1::identity_server::IdentityServer;
 
 use crate::admin::{self, Admin};
 use crate::args::RunArgs;
 use crate::authority::{Authority, AuthoritySettings};
 use crate::certify::{self, Certify};
 use crate::files;
-use crate::listen::{self, Doorway};
+use crate::grpc;
+use crate::listen::Doorway;
 use crate::log::LogLevel;
 use crate::metrics::Metrics;
 use crate::publish::{self, Publisher, Reader};
 use crate::reload::Reload;
-use crate::serve::{self, Limits, Serve};
+use crate::serve::{Limits, Serve};
 use crate::status::Status;
 use crate::tls::{self, OwnCertificate};
 use crate::tokens::Tokens;
@@ -41,14 +35,8 @@ use crate::watch::Watch;
 
 /// How long the end may take. Source: Kubernetes gives 30 s; the streams need one message each.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Pings on an idle connection, and the time for their answer. Source: the sidecar pings as often.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Connections beyond those of streams, for first certificates and renewals. Source: Weft's own.
 const SPARE_CONNECTIONS: usize = 1_024;
-/// Streams on one connection. Source: Weft's own; a sidecar has one, and signs now and then.
-const STREAMS_PER_CONNECTION: u32 = 16;
-/// Largest list of header fields. Source: hyper's own default.
-const HEADER_LIST: u32 = 16 * 1024;
 
 /// A running control plane.
 pub struct ControlPlane {
@@ -117,15 +105,16 @@ impl ControlPlane {
             stop: stop.clone(),
         };
         let tasks = vec![
-            tokio::spawn(grpc_server(listener, doorway, serve.clone(), certify)),
+            tokio::spawn(grpc::serve(listener, doorway, serve.clone(), certify)),
             tokio::spawn(admin::serve(admin_listener, page)),
             tokio::spawn(renewal(own, Arc::clone(&authority), metrics.clone())),
+            tokio::spawn(publish::follow(publisher.clone(), Arc::clone(&authority))),
         ];
-        let mut reload = Reload::new(&args.manifests, &authority, publisher, status, metrics);
-        let watch = Watch::start(&args.manifests, move |cause, settled, noticed| {
-            reload.look(cause, settled, noticed)
-        })?;
-        let trust_anchors = authority.anchors_pem().to_owned();
+        let folder = args.manifests.as_deref().context("--manifests is missing")?;
+        let mut reload = Reload::new(folder, &authority, publisher, status, metrics);
+        let watch =
+            Watch::start(folder, move |cause, settled, noticed| reload.look(cause, settled, noticed))?;
+        let trust_anchors = authority.anchors_pem();
         Ok(Self { grpc, admin, trust_anchors, reader, stop, watch, serve, tasks })
     }
 
@@ -191,32 +180,4 @@ fn certify(authority: &Arc<Authority>, tokens: Tokens, reader: Reader, metrics: 
 
 async fn renewal(own: Arc<OwnCertificate>, authority: Arc<Authority>, metrics: Metrics) {
     own.renew(&authority, &metrics).await;
-}
-
-async fn grpc_server(listener: TcpListener, doorway: Doorway, serve: Serve, certify: Certify) {
-    let stop = doorway.stop.clone();
-    let connections = ReceiverStream::new(listen::accept(listener, doorway));
-    let identity = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(shed))
-        .load_shed()
-        .concurrency_limit(certify::WAITING)
-        .named_layer(IdentityServer::new(certify).max_decoding_message_size(certify::REQUEST_LIMIT));
-    let discovery = DiscoveryServer::new(serve).max_decoding_message_size(serve::MESSAGE_LIMIT);
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_max_header_list_size(HEADER_LIST)
-        .add_service(discovery)
-        .add_service(identity)
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the gRPC server ended");
-    }
-}
-
-/// A request over the limit is answered, not dropped: "come back later".
-async fn shed(_over: tower::BoxError) -> http::Response<axum::body::Body> {
-    tonic::Status::resource_exhausted("too many requests for certificates: try again soon").into_http()
 }

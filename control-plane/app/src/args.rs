@@ -1,12 +1,15 @@
 //! The command line: what a person may set, with defaults.
 //!
-//! Invariant: everything here has a default but the folder; the library runs from [`RunArgs`] alone.
+//! Invariant: everything here has a default but where the facts come from, a folder or a cluster; the
+//! library runs from [`RunArgs`] alone.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::tls::OWN_NAMESPACE;
 
 /// Shortest life of a leaf. Source: below a minute, half of it leaves no time to renew.
 const SHORTEST_LIFE: Duration = Duration::from_secs(10);
@@ -29,10 +32,14 @@ pub enum Command {
 
 /// Settings of `run`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group(clap::ArgGroup::new("facts").required(true).multiple(false)))]
 pub struct RunArgs {
     /// Folder of manifests (*.yaml, *.yml, *.json, with its subfolders), watched for changes.
-    #[arg(long, value_name = "DIR", env = "WEFT_MANIFESTS")]
-    pub manifests: PathBuf,
+    #[arg(long, value_name = "DIR", env = "WEFT_MANIFESTS", group = "facts")]
+    pub manifests: Option<PathBuf>,
+    /// The Kubernetes cluster instead of a folder.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Address of the gRPC services; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010", env = "WEFT_LISTEN")]
     pub listen: SocketAddr,
@@ -72,6 +79,33 @@ pub struct RunArgs {
     /// What is logged, in the syntax of RUST_LOG.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "WEFT_LOG")]
     pub log: String,
+}
+
+/// Settings of `run --kubernetes`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ClusterArgs {
+    /// Take the facts from the Kubernetes cluster this runs in, or that the kubeconfig names.
+    #[arg(long, group = "facts")]
+    pub kubernetes: bool,
+    /// Namespace of the installation: its policies may be for the whole mesh.
+    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// Name of this control plane's pod, as its events and its Lease tell it; absent: the host's name.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// Address of the injector's webhook; port 0 takes a free one; absent: none is served.
+    #[arg(long, value_name = "ADDR", env = "WEFT_WEBHOOK")]
+    pub webhook: Option<SocketAddr>,
+    /// File of the injector's settings (YAML).
+    #[arg(long, value_name = "FILE", env = "WEFT_INJECTOR_CONFIG")]
+    pub injector_config: Option<PathBuf>,
+}
+
+impl Default for ClusterArgs {
+    fn default() -> Self {
+        let namespace = OWN_NAMESPACE.to_owned();
+        Self { kubernetes: false, namespace, pod_name: None, webhook: None, injector_config: None }
+    }
 }
 
 fn positive(text: &str) -> Result<Duration, String> {
@@ -120,6 +154,20 @@ mod tests {
         for text in ["", "24", "h", "1x", "-1h", "1s", "99999999999999999999h", "18446744073709551615d"] {
             assert!(life(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_facts_come_from_exactly_one_place() {
+        let parse = |more: &[&str]| {
+            let words = ["weft-control-plane", "run"].into_iter().chain(more.iter().copied());
+            Args::try_parse_from(words).map_err(|error| error.kind())
+        };
+        let Command::Run(run) = parse(&["--kubernetes"]).unwrap().command;
+        assert_eq!((run.cluster.kubernetes, run.manifests), (true, None));
+        assert_eq!(run.cluster.namespace, "weft-system");
+        assert_eq!(parse(&[]).unwrap_err(), clap::error::ErrorKind::MissingRequiredArgument);
+        let both = parse(&["--kubernetes", "--manifests", "x"]);
+        assert_eq!(both.unwrap_err(), clap::error::ErrorKind::ArgumentConflict);
     }
 
     #[test]

@@ -17,7 +17,9 @@ pub mod clock;
 pub mod csr;
 pub mod encode;
 pub mod files;
+pub mod grpc;
 pub mod index;
+pub mod kubernetes;
 pub mod listen;
 pub mod log;
 pub mod metrics;
@@ -31,6 +33,7 @@ pub mod status;
 pub mod tls;
 pub mod tokens;
 pub mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod testing;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_control_plane_core::build;
-use weft_control_plane_core::config::{Config, Key, Resource, ResourceType, Trust};
+use weft_control_plane_core::config::{Config, Key, Resource};
 use weft_control_plane_core::model::{Kind, Model, Object, Position};
 use weft_k8s::{Mesh, MeshSpec};
 
@@ -32,7 +32,7 @@ const MESH_NAME: &str = "mesh";
 /// What turns looks into published states.
 pub struct Reload {
     index: Index,
-    trust: Trust,
+    trust_domain: String,
     publisher: Publisher,
     status: Arc<Status>,
     metrics: Metrics,
@@ -48,11 +48,9 @@ impl Reload {
         status: Arc<Status>,
         metrics: Metrics,
     ) -> Self {
-        let trust = Trust {
-            trust_domain: authority.trust_domain().to_owned(),
-            roots: authority.roots().iter().map(|root| root.to_vec()).collect(),
-        };
-        Self { index: Index::new(folder), trust, publisher, status, metrics, warned: BTreeMap::new() }
+        publisher.trust_in(authority.trust());
+        let trust_domain = authority.trust_domain().to_owned();
+        Self { index: Index::new(folder), trust_domain, publisher, status, metrics, warned: BTreeMap::new() }
     }
 
     /// Looks at the folder and takes what is there.
@@ -96,13 +94,11 @@ impl Reload {
         let mut manifests = Manifests { last_good_reload: unix_now(), ..Manifests::default() };
         let model = self.model(placed, &mut manifests);
         let started = Instant::now();
-        let mut compiled = build(&model);
+        let compiled = build(&model);
         self.metrics.compile_duration.observe(started.elapsed().as_secs_f64());
         if let Some(problem) = self.foreign_domain(&compiled.config, placed) {
             return self.broken(vec![problem]);
         }
-        let key = Key::new(ResourceType::Trust, self.trust.trust_domain.clone());
-        compiled.config.resources.insert(key, Resource::Trust(self.trust.clone()));
         manifests.objects = status::objects(&compiled.report);
         for line in compiled.report.lines() {
             tracing::warn!(problem = line, "an object is not in force as it was written");
@@ -135,9 +131,7 @@ impl Reload {
             let object = self.at_home(object.clone());
             model.apply(object, Some(Position { file: Arc::clone(file), line }));
         }
-        if !manifests.taken.contains_key(Kind::Mesh.as_str())
-            && self.trust.trust_domain != DEFAULT_TRUST_DOMAIN
-        {
+        if !manifests.taken.contains_key(Kind::Mesh.as_str()) && self.trust_domain != DEFAULT_TRUST_DOMAIN {
             let mesh = Mesh::new(MESH_NAME, MeshSpec::default());
             model.apply(self.at_home(Object::Mesh(Box::new(mesh))), None);
         }
@@ -154,7 +148,7 @@ impl Reload {
         if let Object::Mesh(mesh) = &mut object
             && mesh.spec.trust_domain.is_none()
         {
-            mesh.spec.trust_domain = Some(self.trust.trust_domain.clone());
+            mesh.spec.trust_domain = Some(self.trust_domain.clone());
         }
         object
     }
@@ -162,7 +156,7 @@ impl Reload {
     /// A mesh of another trust domain than the authority's could not shake a single hand.
     fn foreign_domain(&self, config: &Config, placed: &[Placed]) -> Option<Problem> {
         let Some(Resource::Mesh(mesh)) = config.resources.get(&Key::mesh()) else { return None };
-        let (theirs, ours) = (&mesh.trust_domain, &self.trust.trust_domain);
+        let (theirs, ours) = (&mesh.trust_domain, &self.trust_domain);
         let is_mesh = |placed: &&Placed| matches!(placed.document.object, Some(Object::Mesh(_)));
         let place = placed.iter().find(is_mesh);
         (theirs != ours).then(|| Problem {

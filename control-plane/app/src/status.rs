@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use weft_control_plane_core::config::{Config, Key, Origin, Resource};
+use weft_control_plane_core::config::{Key, Origin, Resource};
 use weft_control_plane_core::report::{Report, Subject};
+use weft_control_plane_core::session::Published;
 
 use crate::read::Problem;
 
@@ -194,11 +195,11 @@ pub fn objects(report: &Report) -> Vec<ObjectStatus> {
 }
 
 /// Writes the sidecars' refusals on the objects that the refused resources were made of.
-pub fn attribute(objects: &mut [ObjectStatus], sidecars: &[Sidecar], config: &Config) {
+pub fn attribute(objects: &mut [ObjectStatus], sidecars: &[Sidecar], published: &Published) {
     for sidecar in sidecars {
         let namespace = sidecar.workload.split_once('/').map_or("", |(namespace, _)| namespace);
         for refusal in &sidecar.refusals {
-            let found = config.resolve(refusal.key.kind, &refusal.key.name, namespace);
+            let found = published.resolve(refusal.key.kind, &refusal.key.name, namespace);
             for origin in found.map(|(_, resource)| origins(resource)).unwrap_or_default() {
                 let line = format!("{}: {}", sidecar.workload, refusal.reason);
                 let of_it = objects.iter_mut().filter(|object| is(object, origin));

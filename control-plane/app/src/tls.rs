@@ -3,21 +3,24 @@
 //!
 //! Before it: `authority`. After it: `listen` accepts with the configuration made here.
 //!
+//! Invariant: whose certificates are taken is what the authority trusts at that moment.
 //! Invariant: no session resumption, so no peer outlives its certificate through a ticket.
+
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use weft_proto::names::SpiffeId;
 
+use self::verify::LiveVerifier;
 use crate::authority::Authority;
 use crate::clock::unix_now;
 use crate::metrics::{Metrics, Outcome};
@@ -52,15 +55,22 @@ impl OwnCertificate {
         Ok(Self { current: ArcSwap::from_pointee(issue(authority)?) })
     }
 
-    /// Renews it for as long as the process lives; a failure is logged and tried again.
+    /// Renews it for as long as the process lives, and at once when the authority signs with something
+    /// else; a failure is logged and tried again.
     ///
     /// # Cancel safety
     /// Dropping it stops the renewal; the current certificate stays.
     pub async fn renew(&self, authority: &Authority, metrics: &Metrics) {
+        let mut changes = authority.changes();
         loop {
             let due = self.current.load().renew_after.saturating_sub(unix_now());
-            tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK))).await;
-            match self.renew_if_due(authority, unix_now()) {
+            let pause = tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK)));
+            let changed = tokio::select! {
+                changed = changes.changed() => changed.is_ok(),
+                () = pause => false,
+            };
+            let now = if changed { u64::MAX } else { unix_now() };
+            match self.renew_if_due(authority, now) {
                 Ok(false) => {}
                 Ok(true) => {
                     Metrics::count(&metrics.certificates, Outcome::Own);
@@ -100,20 +110,14 @@ pub fn own_identity(trust_domain: &str) -> SpiffeId {
 /// # Errors
 /// The roots cannot be used.
 pub fn server_config(
-    authority: &Authority,
+    authority: &Arc<Authority>,
     own: Arc<OwnCertificate>,
 ) -> anyhow::Result<rustls::ServerConfig> {
     let provider = Arc::new(provider());
-    let mut roots = RootCertStore::empty();
-    for root in authority.roots() {
-        roots.add(root)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()?;
+    let verifier = LiveVerifier::new(authority, Arc::clone(&provider))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(own);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -16,6 +16,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+pub(crate) use lookup::pod_at;
 pub use lookup::references;
 pub use outbound::*;
 pub use resource::*;

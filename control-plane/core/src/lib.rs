@@ -16,12 +16,13 @@
 
 pub mod compile;
 pub mod config;
+pub mod inject;
 pub mod model;
 pub mod report;
 pub mod session;
 pub mod validate;
 
-pub use compile::{Compiled, build, compile};
+pub use compile::{Compiled, Compiler, Delta, build, compile};
 pub use config::Config;
 pub use model::{Kind, Model, Object, ObjectKey, Position, read};
 pub use report::Report;

@@ -7,6 +7,7 @@
 //! by *validate*, so that removing what it clashed with makes it good without a new event.
 //! Invariant: the order in which objects arrive does not matter.
 
+mod fact;
 mod lower;
 mod object;
 mod probe;
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TlsPolicySpec, TrafficPolicySpec};
 
+pub(crate) use self::fact::Fact;
 pub use self::{
     object::{Kind, Object, ObjectKey},
     read::{Read, ReadError, read, unknown_fields},
@@ -26,8 +28,8 @@ pub use self::{
         PathChange, RedirectFact, RewriteFact, Route, RuleFact, TimeoutsFact, TypedValue, ValueFact,
     },
     workload::{
-        ContainerPort, Pod, SIDECAR_ANNOTATION, SIDECAR_CONTAINER, Service, ServiceKind, ServicePort, Slice,
-        SliceEndpoint, SlicePort, TargetPort, Transport,
+        ContainerPort, Namespace, Node, Pod, SIDECAR_ANNOTATION, SIDECAR_CONTAINER, Service, ServiceKind,
+        ServicePort, Slice, SliceEndpoint, SlicePort, TargetPort, Transport,
     },
 };
 
@@ -55,6 +57,8 @@ pub struct Meta {
     pub created: Option<i64>,
     /// Generation of the object's spec; absent in a folder.
     pub generation: Option<i64>,
+    /// What tells the object from an earlier one of its name; absent in a folder.
+    pub uid: Option<String>,
     /// Where the object was written.
     pub position: Option<Position>,
 }
@@ -88,44 +92,49 @@ pub struct Model {
     pub(crate) tls: BTreeMap<ObjectKey, Policy<TlsPolicySpec>>,
     pub(crate) meshes: BTreeMap<ObjectKey, Policy<MeshSpec>>,
     pub(crate) unsupported: BTreeMap<ObjectKey, Meta>,
+    pub(crate) nodes: BTreeMap<ObjectKey, Node>,
+    pub(crate) namespaces: BTreeMap<ObjectKey, Namespace>,
 }
 
 impl Model {
-    /// Takes an object in, in place of an earlier one of the same kind, namespace and name.
-    pub fn apply(&mut self, object: Object, position: Option<Position>) {
+    /// Takes an object in, in place of an earlier one of the same kind, namespace and name. Whether
+    /// that changed a fact: most events of a cluster do not.
+    pub fn apply(&mut self, object: Object, position: Option<Position>) -> bool {
         let meta = object.meta(position);
-        let key = meta.key.clone();
+        let at = meta.key.clone();
         match object {
-            Object::Service(service) => drop(self.services.insert(key, lower::service(meta, &service))),
-            Object::EndpointSlice(slice) => drop(self.slices.insert(key, lower::slice(meta, &slice))),
-            Object::Pod(pod) => drop(self.pods.insert(key, lower::pod(meta, &pod))),
-            Object::HttpRoute(route) => drop(self.routes.insert(key, Route::http(meta, &route))),
-            Object::GrpcRoute(route) => drop(self.routes.insert(key, Route::grpc(meta, &route))),
-            Object::AuthorizationPolicy(policy) => {
-                self.authorizations.insert(key, Policy { meta, spec: policy.spec });
+            Object::Service(service) => put(&mut self.services, at, lower::service(meta, &service)),
+            Object::EndpointSlice(slice) => put(&mut self.slices, at, lower::slice(meta, &slice)),
+            Object::Pod(pod) => put(&mut self.pods, at, lower::pod(meta, &pod)),
+            Object::HttpRoute(route) => put(&mut self.routes, at, Route::http(meta, &route)),
+            Object::GrpcRoute(route) => put(&mut self.routes, at, Route::grpc(meta, &route)),
+            Object::AuthorizationPolicy(object) => {
+                put(&mut self.authorizations, at, Policy { meta, spec: object.spec })
             }
-            Object::TrafficPolicy(policy) => {
-                self.traffic.insert(key, Policy { meta, spec: policy.spec });
-            }
-            Object::TlsPolicy(policy) => drop(self.tls.insert(key, Policy { meta, spec: policy.spec })),
-            Object::Mesh(mesh) => drop(self.meshes.insert(key, Policy { meta, spec: mesh.spec })),
-            Object::Unsupported(_) => drop(self.unsupported.insert(key, meta)),
+            Object::TrafficPolicy(object) => put(&mut self.traffic, at, Policy { meta, spec: object.spec }),
+            Object::TlsPolicy(object) => put(&mut self.tls, at, Policy { meta, spec: object.spec }),
+            Object::Mesh(mesh) => put(&mut self.meshes, at, Policy { meta, spec: mesh.spec }),
+            Object::Unsupported(_) => put(&mut self.unsupported, at, meta),
+            Object::Node(node) => put(&mut self.nodes, at, lower::node(meta, &node)),
+            Object::Namespace(object) => put(&mut self.namespaces, at, lower::namespace(meta, *object)),
         }
     }
 
-    /// Forgets an object; an unknown one is no error.
-    pub fn remove(&mut self, kind: Kind, namespace: &str, name: &str) {
+    /// Forgets an object; an unknown one is no error. Whether it was there.
+    pub fn remove(&mut self, kind: Kind, namespace: &str, name: &str) -> bool {
         let key = ObjectKey::new(kind, namespace, name);
         match kind {
-            Kind::Service => drop(self.services.remove(&key)),
-            Kind::EndpointSlice => drop(self.slices.remove(&key)),
-            Kind::Pod => drop(self.pods.remove(&key)),
-            Kind::HttpRoute | Kind::GrpcRoute => drop(self.routes.remove(&key)),
-            Kind::AuthorizationPolicy => drop(self.authorizations.remove(&key)),
-            Kind::TrafficPolicy => drop(self.traffic.remove(&key)),
-            Kind::TlsPolicy => drop(self.tls.remove(&key)),
-            Kind::Mesh => drop(self.meshes.remove(&key)),
-            Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => drop(self.unsupported.remove(&key)),
+            Kind::Service => self.services.remove(&key).is_some(),
+            Kind::EndpointSlice => self.slices.remove(&key).is_some(),
+            Kind::Pod => self.pods.remove(&key).is_some(),
+            Kind::HttpRoute | Kind::GrpcRoute => self.routes.remove(&key).is_some(),
+            Kind::AuthorizationPolicy => self.authorizations.remove(&key).is_some(),
+            Kind::TrafficPolicy => self.traffic.remove(&key).is_some(),
+            Kind::TlsPolicy => self.tls.remove(&key).is_some(),
+            Kind::Mesh => self.meshes.remove(&key).is_some(),
+            Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => self.unsupported.remove(&key).is_some(),
+            Kind::Node => self.nodes.remove(&key).is_some(),
+            Kind::Namespace => self.namespaces.remove(&key).is_some(),
         }
     }
 
@@ -141,6 +150,8 @@ impl Model {
             .chain(self.tls.keys())
             .chain(self.meshes.keys())
             .chain(self.unsupported.keys())
+            .chain(self.nodes.keys())
+            .chain(self.namespaces.keys())
     }
 
     /// A service by namespace and name.
@@ -152,6 +163,38 @@ impl Model {
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
         self.pods.get(&ObjectKey::new(Kind::Pod, namespace, name))
     }
+
+    /// All pods, in order.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(&ObjectKey::new(Kind::Node, "", name))
+    }
+
+    /// A namespace by name.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(&ObjectKey::new(Kind::Namespace, "", name))
+    }
+
+    /// The zone of a pod: its own label's, else its node's; empty: unknown.
+    pub fn zone<'a>(&'a self, pod: &'a Pod) -> &'a str {
+        match pod.zone.as_str() {
+            "" => self.node(&pod.node).map_or("", |node| &node.zone),
+            zone => zone,
+        }
+    }
+}
+
+/// Puts a fact in its place; whether that changed anything.
+fn put<F: PartialEq>(facts: &mut BTreeMap<ObjectKey, F>, at: ObjectKey, fact: F) -> bool {
+    let changed = facts.get(&at) != Some(&fact);
+    if changed {
+        facts.insert(at, fact);
+    }
+    changed
 }
 
 #[cfg(test)]

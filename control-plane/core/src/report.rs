@@ -26,6 +26,8 @@ pub struct ObjectReport {
     pub position: Option<Position>,
     /// Generation of the object that this is about.
     pub generation: Option<i64>,
+    /// What tells the object from an earlier one of its name.
+    pub uid: Option<String>,
     /// What became of it, by what it attaches to. A route that attaches to nothing of ours has none.
     pub verdicts: Vec<Verdict>,
     /// Things a person should know that change no condition.
@@ -205,6 +207,7 @@ impl Report {
         self.objects.entry(meta.key.clone()).or_insert_with(|| ObjectReport {
             position: meta.position.clone(),
             generation: meta.generation,
+            uid: meta.uid.clone(),
             ..ObjectReport::default()
         })
     }

@@ -13,16 +13,21 @@
 //! Invariant: at most one epoch is unacknowledged; what changes meanwhile comes in the next, once.
 //! Invariant: only differences are sent; a refused version is not sent again until it changes.
 
+mod changes;
 mod published;
+mod shards;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use thiserror::Error;
 
-pub use self::published::{Encode, Encoded, Published, Version};
+pub use self::{
+    changes::Change,
+    published::{Encode, Encoded, Published, Version},
+};
 use crate::config::{Key, ResourceType};
 
 /// Subscriptions that one session may have. Source: ours; a sidecar subscribes to each address it has
@@ -117,6 +122,8 @@ pub struct Session {
     held: BTreeMap<Key, Version>,
     /// Names of which the subscriber knows that there is nothing.
     absent: BTreeSet<Key>,
+    /// Names that something held refers to, and there is nothing of.
+    missing: BTreeSet<Key>,
     refused: BTreeMap<Key, Refusal>,
     in_flight: Option<InFlight>,
     last_nonce: u64,
@@ -151,6 +158,7 @@ impl Session {
             subscriptions: BTreeSet::new(),
             held: hello.held.into_iter().map(|(key, version)| (key.unscoped(), version)).collect(),
             absent: BTreeSet::new(),
+            missing: BTreeSet::new(),
             refused: BTreeMap::new(),
             in_flight: None,
             last_nonce: 0,
@@ -218,7 +226,12 @@ impl Session {
         if self.in_flight.is_some() || self.settled == Some(published.generation()) {
             return None;
         }
-        let wanted = self.closure(published);
+        if self.is_untouched(published) {
+            self.settled = Some(published.generation());
+            return None;
+        }
+        let (wanted, missing) = self.closure(published);
+        self.missing = missing;
         self.refused.retain(|key, refusal| {
             matches!(wanted.get(key), Some(Some(resource)) if resource.version == refusal.version)
         });
@@ -253,11 +266,37 @@ impl Session {
         self.in_flight.is_some()
     }
 
-    /// Everything the subscriber should hold. `None`: asked for, and there is nothing of this name.
-    fn closure(&self, published: &Published) -> BTreeMap<Key, Option<Encoded>> {
+    /// Whether nothing that concerns the subscriber has changed since it was last brought to a state.
+    fn is_untouched(&self, published: &Published) -> bool {
+        let changes = self.settled.and_then(|settled| published.changes_since(settled));
+        changes.is_some_and(|mut changes| changes.all(|change| !self.is_touched(change)))
+    }
+
+    /// Whether a change may concern the subscriber, as far as it was brought.
+    fn is_touched(&self, change: &Change) -> bool {
+        let knows = |key: &Key| {
+            self.held.contains_key(key)
+                || self.refused.contains_key(key)
+                || self.absent.contains(key)
+                || self.missing.contains(key)
+        };
+        change.is_wide()
+            || change.keys().any(knows)
+            || change.addresses().any(|address| self.addresses().any(|own| own == *address))
+    }
+
+    /// The addresses that are subscribed to.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let subscribed = self.subscriptions.iter().filter(|key| key.kind == ResourceType::Address);
+        subscribed.filter_map(|key| Some(key.name.parse::<SocketAddr>().ok()?.ip().to_canonical()))
+    }
+
+    /// Everything the subscriber should hold, and what that refers to and is not there. `None`: asked
+    /// for, and there is nothing of this name.
+    fn closure(&self, published: &Published) -> (BTreeMap<Key, Option<Encoded>>, BTreeSet<Key>) {
         let own = [Key::mesh(), Key::new(ResourceType::Inbound, self.workload.as_str())];
         let roots = own.into_iter().chain(published.trust()).chain(self.subscriptions.iter().cloned());
-        let mut wanted = BTreeMap::new();
+        let (mut wanted, mut missing) = (BTreeMap::new(), BTreeSet::new());
         let mut queue: Vec<Key> = Vec::new();
         for root in roots {
             let found = published.find(&root, &self.namespace);
@@ -268,12 +307,15 @@ impl Session {
             if wanted.contains_key(&key) {
                 continue;
             }
-            if let Some((resource, references)) = published.find(&key, &self.namespace) {
-                queue.extend(references);
-                wanted.insert(key, Some(resource));
+            match published.find(&key, &self.namespace) {
+                Some((resource, references)) => {
+                    queue.extend(references);
+                    wanted.insert(key, Some(resource));
+                }
+                None => drop(missing.insert(key)),
             }
         }
-        wanted
+        (wanted, missing)
     }
 
     fn upserts(&self, wanted: &BTreeMap<Key, Option<Encoded>>) -> Vec<(Key, Encoded)> {

@@ -1,2 +1,9 @@
-//! `cargo dev`: what a developer does around the code.
-fn main() {}
+//! `weft-dev`: what `cargo dev` runs; see `cargo dev --help`.
+//!
+//! Invariant: nothing is decided here; each verb runs the library that stands behind it.
+
+use clap::Parser as _;
+
+fn main() -> anyhow::Result<()> {
+    weft_cluster::dev::Dev::parse().run()
+}

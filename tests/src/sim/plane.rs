@@ -121,7 +121,7 @@ impl Plane {
         config.resources.insert(Key::new(ResourceType::Trust, "cluster.local"), Resource::Trust(trust));
         let (published, _) = self.publisher.publish(config);
         let generation = (self.process, published.generation());
-        let config = Arc::clone(published.config());
+        let config = Arc::new(published.config());
         let before = self.newest();
         let body = |(key, resource): (&Key, &Resource)| {
             let same = before.as_ref().filter(|before| before.config.resources.get(key) == Some(resource));

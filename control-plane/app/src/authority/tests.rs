@@ -2,7 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use std::path::Path;
+
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use x509_parser::prelude::GeneralName;
+
+use super::folder::{ROOT_CERTIFICATE, ROOT_KEY};
 use super::*;
+use crate::files;
 use crate::testing::Folder;
 
 fn settings(state: Option<PathBuf>) -> AuthoritySettings {

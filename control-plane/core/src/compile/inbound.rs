@@ -1,6 +1,6 @@
 //! Inbound: how each pod receives traffic.
 //!
-//! Where it stands: *compile*, after policies and slots.
+//! Where it stands: *compile*, after the services behind which the pods stand.
 //!
 //! Invariant: every pod that has not ended has one, sidecar or not: a sidecar that nobody announced
 //! still enforces what applies to it.
@@ -11,69 +11,79 @@ use std::{
 };
 
 use super::{
+    kinds::Kinds,
     outbound::{backend_protocol, routed},
     policy::Policies,
-    slot::Slots,
-    world::World,
+    world::{Member, World},
 };
 use crate::{
-    config::{Inbound, InboundPort, Key, Protocol, Resource, ResourceType},
-    model::{ObjectKey, Pod},
+    config::{Inbound, InboundPort, Protocol},
+    model::{Model, ObjectKey, Pod, Service, ServicePort},
 };
 
-/// Inbounds of all pods.
-pub(super) fn inbounds(
+/// What one service expects of one of its pods: port number, name of the service port, protocol.
+pub(super) type Expected = BTreeSet<(u16, String, Protocol)>;
+
+/// What a service port expects of the pods behind it.
+pub(super) fn expect(
     world: &World<'_>,
-    slots: &Slots,
-    policies: &Policies<'_>,
-    resources: &mut BTreeMap<Key, Resource>,
+    (service, port): (&Service, &ServicePort),
+    members: &[Member<'_>],
+    kinds: &Kinds,
+    expected: &mut BTreeMap<ObjectKey, Expected>,
 ) {
-    let served = served(world, slots);
-    for pod in world.model.pods.values().filter(|pod| !pod.ended) {
-        let inbound = inbound(pod, served.get(&pod.meta.key), policies);
-        resources.insert(Key::new(ResourceType::Inbound, pod.path()), Resource::Inbound(inbound));
+    let name = service.port_name(port.port);
+    let protocol =
+        routed(backend_protocol(kinds, world.declared(service, port), &name), kinds.attached(&name));
+    for member in members {
+        let Some(pod) = member.pod else { continue };
+        let of_pod = expected.entry(pod.meta.key.clone()).or_default();
+        of_pod.insert((member.address.port(), name.clone(), protocol));
     }
 }
 
 /// What services expect of one pod.
 #[derive(Default)]
-struct Served {
-    services: BTreeSet<ObjectKey>,
-    ports: BTreeMap<u16, (BTreeSet<String>, BTreeSet<Protocol>)>,
+pub(super) struct Served<'a> {
+    services: BTreeSet<&'a ObjectKey>,
+    ports: BTreeMap<u16, (BTreeSet<&'a str>, BTreeSet<Protocol>)>,
 }
 
-fn served(world: &World<'_>, slots: &Slots) -> BTreeMap<ObjectKey, Served> {
-    let mut served: BTreeMap<ObjectKey, Served> = BTreeMap::new();
-    for service in world.services() {
-        for port in service.tcp_ports() {
-            let name = service.port_name(port.port);
-            let protocol = routed(backend_protocol(slots, port, &name), slots.attached(&name));
-            for member in world.members(service, port) {
-                let Some(pod) = member.pod else { continue };
-                let served = served.entry(pod.meta.key.clone()).or_default();
-                served.services.insert(service.meta.key.clone());
-                let (names, protocols) = served.ports.entry(member.address.port()).or_default();
-                names.insert(name.clone());
-                protocols.insert(protocol);
+impl<'a> Served<'a> {
+    /// What these services expect.
+    pub(super) fn by(services: impl Iterator<Item = (&'a ObjectKey, &'a Expected)>) -> Self {
+        let mut served = Self::default();
+        for (service, expected) in services {
+            served.services.insert(service);
+            for (number, name, protocol) in expected {
+                let (names, protocols) = served.ports.entry(*number).or_default();
+                names.insert(name);
+                protocols.insert(*protocol);
             }
         }
+        served
     }
-    served
 }
 
-fn inbound(pod: &Pod, served: Option<&Served>, policies: &Policies<'_>) -> Inbound {
-    let services: Vec<&ObjectKey> = served.iter().flat_map(|served| &served.services).collect();
-    let own = services.iter().filter(|service| service.namespace == pod.meta.key.namespace);
+/// The Inbound of a pod.
+pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -> Inbound {
+    let own = served.services.iter().filter(|service| service.namespace == pod.meta.key.namespace);
     let names: BTreeSet<&str> = own.map(|service| service.name.as_str()).collect();
     let tls = policies.tls(pod);
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
-    for (number, (names, protocols)) in served.iter().flat_map(|served| &served.ports) {
+    for (number, (names, protocols)) in &served.ports {
         let port = ports.entry(*number).or_insert_with(|| bare(*number));
         port.protocol = agreed(protocols);
-        port.service_ports = names.iter().cloned().collect();
+        port.service_ports = names.iter().map(|name| (*name).to_owned()).collect();
     }
     for (number, mode) in &tls.ports {
         ports.entry(*number).or_insert_with(|| bare(*number)).mutual_tls = Some(*mode);
+    }
+    for number in opaque(pod) {
+        ports.entry(number).or_insert_with(|| bare(number));
+    }
+    for port in ports.values_mut().filter(|port| pod.opaque(port.port)) {
+        port.protocol = Protocol::Opaque;
     }
     Inbound {
         workload: pod.path(),
@@ -82,16 +92,24 @@ fn inbound(pod: &Pod, served: Option<&Served>, policies: &Policies<'_>) -> Inbou
         mutual_tls: tls.mode,
         ports: ports.into_values().collect(),
         authorizations: policies.authorizations(pod, &names),
-        services: services.iter().map(|service| service.path()).collect(),
+        services: served.services.iter().map(|service| service.path()).collect(),
         owner: pod.owner.clone(),
         probes: pod.probes.clone(),
-        probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(pod) },
+        probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(model, pod) },
     }
 }
 
-/// Where the kubelet's probes come from.
-fn probe_sources(pod: &Pod) -> Vec<IpAddr> {
+/// Opaque ports that are listed by themselves, or declared: a range may be long, and means those of it
+/// that are there.
+fn opaque(pod: &Pod) -> impl Iterator<Item = u16> {
+    let alone = pod.opaque_ports.iter().filter(|range| range.first == range.last).map(|range| range.first);
+    alone.chain(pod.ports.iter().map(|port| port.port).filter(|port| pod.opaque(*port)))
+}
+
+/// Where the kubelet's probes come from: what the pod's own status says of its node, and what the Node says.
+fn probe_sources(model: &Model, pod: &Pod) -> Vec<IpAddr> {
     let mut sources = pod.host_addresses.clone();
+    sources.extend(model.node(&pod.node).iter().flat_map(|node| &node.addresses));
     sources.sort_unstable();
     sources.dedup();
     sources

@@ -6,32 +6,34 @@
 
 use std::collections::BTreeMap;
 
-use super::{protocol, route::ResolvedRoute, slot::Slots, traffic::Traffic, world::World};
+use super::{
+    kinds::Kinds,
+    route::ResolvedRoute,
+    slot::Slots,
+    traffic::Applied,
+    world::{Member, World},
+};
 use crate::{
     config::{Backend, Key, Outbound, Protocol, Resource, ResourceType, Route, RouteKind},
     model::{Service, ServicePort},
 };
 
-/// Outbounds: one a service port for all, and one for each namespace that has routes of its own there.
+/// Outbounds of a service: one a port for all, and one for each namespace that has routes of its own there.
 pub(super) fn outbounds(
     world: &World<'_>,
+    service: &Service,
     routes: &[ResolvedRoute<'_>],
     slots: &Slots,
-    traffic: &Traffic,
-    resources: &mut BTreeMap<Key, Resource>,
-) {
-    for service in world.services() {
-        for port in service.tcp_ports() {
-            let outbound = plain(service, port, traffic);
-            let key = Key::new(ResourceType::Outbound, service.port_name(port.port));
-            resources.insert(key, Resource::Outbound(outbound));
-        }
+    traffic: Option<&Applied>,
+) -> BTreeMap<Key, Resource> {
+    let mut resources = BTreeMap::new();
+    for port in service.tcp_ports() {
+        let key = Key::new(ResourceType::Outbound, service.port_name(port.port));
+        resources.insert(key, Resource::Outbound(plain(world, (service, port), traffic)));
     }
-    for (slot, kind, indices) in slots.filled() {
-        let service = world.model.services.get(&slot.service);
-        let port = service.and_then(|service| service.port(i32::from(slot.port)));
-        let (Some(service), Some(port)) = (service, port) else { continue };
-        let mut outbound = plain(service, port, traffic);
+    for (slot, kind, indices) in slots.of(&service.meta.key) {
+        let Some(port) = service.port(i32::from(slot.port)) else { continue };
+        let mut outbound = plain(world, (service, port), traffic);
         outbound.route_kind = Some(kind);
         outbound.protocol = routed(outbound.protocol, Some(kind));
         outbound.routes = indices.iter().filter_map(|index| routes.get(*index)).map(attach).collect();
@@ -39,17 +41,22 @@ pub(super) fn outbounds(
         let key = Key { kind: ResourceType::Outbound, name, scope: slot.scope.clone() };
         resources.insert(key, Resource::Outbound(outbound));
     }
+    resources
 }
 
-fn plain(service: &Service, port: &ServicePort, traffic: &Traffic) -> Outbound {
+fn plain(
+    world: &World<'_>,
+    (service, port): (&Service, &ServicePort),
+    traffic: Option<&Applied>,
+) -> Outbound {
     Outbound {
         service: service.path(),
         port: port.port,
-        protocol: protocol::declared(port),
+        protocol: world.declared(service, port),
         route_kind: None,
         routes: Vec::new(),
         default_backend: service.port_name(port.port),
-        request_timeout: traffic.request_timeout(&service.meta.key),
+        request_timeout: traffic.and_then(|applied| applied.request_timeout),
     }
 }
 
@@ -66,31 +73,28 @@ pub(super) fn routed(declared: Protocol, kind: Option<RouteKind>) -> Protocol {
     }
 }
 
-/// Backends: one a service port.
-pub(super) fn backends(
+/// The Backend of a service port with these members.
+pub(super) fn backend(
     world: &World<'_>,
-    slots: &Slots,
-    traffic: &Traffic,
-    resources: &mut BTreeMap<Key, Resource>,
-) {
-    for service in world.services() {
-        for port in service.tcp_ports() {
-            let name = service.port_name(port.port);
-            let backend = Backend {
-                service: service.path(),
-                port: port.port,
-                protocol: backend_protocol(slots, port, &name),
-                endpoints: world.endpoints(service, port),
-                policy: traffic.policy(&service.meta.key, &name),
-            };
-            resources.insert(Key::new(ResourceType::Backend, name), Resource::Backend(backend));
-        }
-    }
+    (service, port): (&Service, &ServicePort),
+    members: &[Member<'_>],
+    kinds: &Kinds,
+    traffic: Option<&Applied>,
+) -> (Key, Resource) {
+    let name = service.port_name(port.port);
+    let backend = Backend {
+        service: service.path(),
+        port: port.port,
+        protocol: backend_protocol(kinds, world.declared(service, port), &name),
+        endpoints: world.endpoints(members),
+        policy: traffic.map(|applied| applied.policy(&name)),
+    };
+    (Key::new(ResourceType::Backend, name), Resource::Backend(backend))
 }
 
 /// gRPC needs HTTP/2 of its backends, declared or not; where HTTP is routed there as well, the
 /// downstream's protocol goes on.
-pub(super) fn backend_protocol(slots: &Slots, port: &ServicePort, name: &str) -> Protocol {
-    let grpc = slots.only_grpc(name).then_some(RouteKind::Grpc);
-    routed(protocol::declared(port), grpc)
+pub(super) fn backend_protocol(kinds: &Kinds, declared: Protocol, name: &str) -> Protocol {
+    let grpc = kinds.only_grpc(name).then_some(RouteKind::Grpc);
+    routed(declared, grpc)
 }

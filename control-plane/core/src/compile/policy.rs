@@ -10,19 +10,19 @@ use weft_k8s::{AuthorizationPolicySpec, TlsPolicySpec};
 
 use super::{
     mesh::mutual_tls,
-    target::{self, ByPod, Targets},
+    target::{self, ByPod, ROOT_NAMESPACE, Targets},
+    work::in_namespace,
     world::World,
 };
 use crate::{
-    config::{Key, MutualTls, Resource, ResourceType},
-    model::{Model, Pod, Policy},
+    config::{MutualTls, Resource},
+    model::{Kind, Pod, Policy},
     report::{Condition, Reason, Report, Subject, Verdict},
     validate::{authorization, settings},
 };
 
-/// All policies about receiving.
+/// The policies about receiving that may apply in some namespaces.
 pub(super) struct Policies<'a> {
-    model: &'a Model,
     authorizations: ByPod<'a, AuthorizationPolicySpec>,
     tls: ByPod<'a, TlsPolicySpec>,
     default_tls: MutualTls,
@@ -37,21 +37,19 @@ pub(super) struct PodTls {
 }
 
 impl<'a> Policies<'a> {
-    /// Looks at all policies and says what became of them.
-    pub(super) fn new(world: &World<'a>, default_tls: MutualTls, report: &mut Report) -> Self {
+    /// The policies of these namespaces, and those for the whole mesh.
+    pub(super) fn new(world: &World<'a>, namespaces: &BTreeSet<&str>, default_tls: MutualTls) -> Self {
         let model = world.model;
-        for policy in model.authorizations.values() {
-            let problems = authorization::check(policy).problems;
-            let own = if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) };
-            verdicts(world, policy, &own, report);
-        }
-        for policy in model.tls.values() {
-            verdicts(world, policy, &settings::tls(&policy.spec), report);
-        }
-        let valid_tls = model.tls.values().filter(|policy| settings::tls(&policy.spec).is_ok());
+        let mut namespaces = namespaces.clone();
+        namespaces.insert(ROOT_NAMESPACE);
+        let kind = Kind::AuthorizationPolicy;
+        let of = |namespace: &&'_ str| in_namespace(&model.authorizations, kind, namespace);
+        let authorizations = namespaces.iter().flat_map(of);
+        let tls =
+            namespaces.iter().flat_map(|namespace| in_namespace(&model.tls, Kind::TlsPolicy, namespace));
+        let valid_tls = tls.filter(|policy| settings::tls(&policy.spec).is_ok());
         Self {
-            model,
-            authorizations: ByPod::new(world, model.authorizations.values()),
+            authorizations: ByPod::new(world, authorizations),
             tls: ByPod::new(world, valid_tls),
             default_tls,
         }
@@ -72,14 +70,23 @@ impl<'a> Policies<'a> {
             }
         }
     }
+}
 
-    /// The policies themselves.
-    pub(super) fn resources(&self, resources: &mut BTreeMap<Key, Resource>) {
-        for policy in self.model.authorizations.values() {
-            let key = Key::new(ResourceType::Authorization, policy.meta.key.path());
-            resources.insert(key, Resource::Authorization(authorization::check(policy).resource));
-        }
-    }
+/// An AuthorizationPolicy as sidecars take it; says what became of it.
+pub(super) fn authorization(
+    world: &World<'_>,
+    policy: &Policy<AuthorizationPolicySpec>,
+    report: &mut Report,
+) -> Resource {
+    let checked = authorization::check(policy);
+    let own = if checked.problems.is_empty() { Ok(()) } else { Err(checked.problems.join("; ")) };
+    verdicts(world, policy, &own, report);
+    Resource::Authorization(checked.resource)
+}
+
+/// Says what became of a TlsPolicy.
+pub(super) fn tls(world: &World<'_>, policy: &Policy<TlsPolicySpec>, report: &mut Report) {
+    verdicts(world, policy, &settings::tls(&policy.spec), report);
 }
 
 fn verdicts<S: Targets>(

@@ -4,8 +4,11 @@
 //!
 //! Invariant: what is not known is left to detection, and said so.
 
-use super::world::World;
-use crate::{config::Protocol, model::ServicePort, report::Report};
+use crate::{
+    config::Protocol,
+    model::{Service, ServicePort},
+    report::Report,
+};
 
 /// The declared protocol; unspecified: none, or one that is not known.
 pub(super) fn declared(port: &ServicePort) -> Protocol {
@@ -18,17 +21,15 @@ pub(super) fn serves_http(port: &ServicePort) -> bool {
     !matches!(declared(port), Protocol::Tls | Protocol::Opaque)
 }
 
-/// Says which declarations are not known.
-pub(super) fn warn_unknown(world: &World<'_>, report: &mut Report) {
-    for service in world.model.services.values() {
-        for port in service.tcp_ports() {
-            if let Some(text) = port.app_protocol.as_deref().filter(|text| known(text).is_none()) {
-                let number = port.port;
-                report.warn(
-                    &service.meta,
-                    format!("port {number}: appProtocol {text:?} is not known; the protocol is detected"),
-                );
-            }
+/// Says which declarations of a service are not known.
+pub(super) fn warn_unknown(service: &Service, report: &mut Report) {
+    for port in service.tcp_ports() {
+        if let Some(text) = port.app_protocol.as_deref().filter(|text| known(text).is_none()) {
+            let number = port.port;
+            report.warn(
+                &service.meta,
+                format!("port {number}: appProtocol {text:?} is not known; the protocol is detected"),
+            );
         }
     }
 }

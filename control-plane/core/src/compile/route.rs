@@ -6,10 +6,12 @@
 //! Invariant: a reference that cannot be served keeps its share and says why; no share is handed to
 //! another backend.
 
+use std::collections::BTreeSet;
+
 use super::{protocol, world::World};
 use crate::{
     config::{Filter, FixedReply, Origin, Rule, WeightedBackend},
-    model::{BackendRef, Route, Service, ServiceKind, ServicePort},
+    model::{BackendRef, ObjectKey, Route, Service, ServiceKind, ServicePort},
     report::{Condition, Reason},
     validate::{
         authorization::origin,
@@ -33,9 +35,9 @@ pub(super) struct ResolvedRoute<'a> {
     pub(super) references: Condition,
 }
 
-/// All routes, in order of precedence: the oldest first.
-pub(super) fn all<'a>(world: &World<'a>) -> Vec<ResolvedRoute<'a>> {
-    let mut routes: Vec<&Route> = world.model.routes.values().collect();
+/// Routes, in order of precedence: the oldest first.
+pub(super) fn resolved<'a>(world: &World<'a>, keys: &BTreeSet<ObjectKey>) -> Vec<ResolvedRoute<'a>> {
+    let mut routes: Vec<&Route> = keys.iter().filter_map(|key| world.model.routes.get(key)).collect();
     routes.sort_by_key(|route| (route.meta.seniority(), route.kind));
     routes.into_iter().map(|route| resolve(world, route)).collect()
 }

@@ -33,12 +33,10 @@ pub(super) struct Slot {
     pub(super) scope: Option<String>,
 }
 
-/// All slots that have routes.
+/// The slots of some routes. Those of a service are complete when all of its routes are among them.
 pub(super) struct Slots {
     filled: BTreeMap<Slot, (RouteKind, Vec<usize>)>,
     parents: Vec<Vec<ParentOutcome>>,
-    used: BTreeMap<String, BTreeSet<RouteKind>>,
-    attached: BTreeMap<String, RouteKind>,
 }
 
 /// A parent of ours, and the slots there, or why there are none.
@@ -55,8 +53,7 @@ impl Slots {
                 candidates.entry(slot.clone()).or_default().insert(index);
             }
         }
-        let mut slots =
-            Self { filled: BTreeMap::new(), parents, used: BTreeMap::new(), attached: BTreeMap::new() };
+        let mut slots = Self { filled: BTreeMap::new(), parents };
         for (slot, candidates) in candidates {
             slots.fill(slot, &candidates, routes);
         }
@@ -71,31 +68,15 @@ impl Slots {
         let Some(kind) = working.or_else(|| candidates.iter().filter_map(kind_of).max()) else { return };
         let winners: Vec<usize> =
             candidates.iter().copied().filter(|index| kind_of(index) == Some(kind)).collect();
-        for backend in winners.iter().filter_map(|index| routes.get(*index)).flat_map(|route| &route.backends)
-        {
-            self.used.entry(backend.clone()).or_default().insert(kind);
-        }
-        if slot.scope.is_none() {
-            self.attached.insert(format!("{}:{}", slot.service.path(), slot.port), kind);
-        }
         self.filled.insert(slot, (kind, winners));
     }
 
-    /// Slots with the kind and the indices of their routes.
-    pub(super) fn filled(&self) -> impl Iterator<Item = (&Slot, RouteKind, &[usize])> {
-        self.filled.iter().map(|(slot, (kind, routes))| (slot, *kind, routes.as_slice()))
-    }
-
-    /// Kind of the producer routes that are attached to a service port.
-    pub(super) fn attached(&self, service_port: &str) -> Option<RouteKind> {
-        self.attached.get(service_port).copied()
-    }
-
-    /// Whether only gRPC is routed to a service port.
-    pub(super) fn only_grpc(&self, service_port: &str) -> bool {
-        let mut kinds = self.used.get(service_port).cloned().unwrap_or_default();
-        kinds.extend(self.attached(service_port));
-        kinds.iter().eq([&RouteKind::Grpc])
+    /// Slots of a service with the kind and the indices of their routes.
+    pub(super) fn of(&self, service: &ObjectKey) -> impl Iterator<Item = (&Slot, RouteKind, &[usize])> {
+        let first = Slot { service: service.clone(), port: 0, scope: None };
+        let from_there = self.filled.range(first..);
+        let of_it = from_there.take_while(|(slot, _)| slot.service == *service);
+        of_it.map(|(slot, (kind, routes))| (slot, *kind, routes.as_slice()))
     }
 }
 
@@ -114,7 +95,7 @@ fn outcomes(world: &World<'_>, route: &ResolvedRoute<'_>) -> Vec<ParentOutcome> 
 
 /// A Service. Without a group the Gateway API's is meant, which has no Service: that can only be a
 /// slip, and is taken for Kubernetes' own.
-fn is_ours(parent: &ParentRef) -> bool {
+pub(super) fn is_ours(parent: &ParentRef) -> bool {
     let group = parent.group.as_deref().unwrap_or_default();
     parent.kind.as_deref() == Some("Service") && (is_core(group) || group == "gateway.networking.k8s.io")
 }
@@ -166,10 +147,15 @@ fn ports_of(service: &Service, parent: &ParentRef) -> Result<Vec<u16>, String> {
     Ok(able)
 }
 
-/// Writes what became of each route, parent by parent.
-pub(super) fn report(routes: &[ResolvedRoute<'_>], slots: &Slots, report: &mut Report) {
+/// Writes what became of each of some routes, parent by parent.
+pub(super) fn report(
+    routes: &[ResolvedRoute<'_>],
+    slots: &Slots,
+    about: &BTreeSet<ObjectKey>,
+    report: &mut Report,
+) {
     for ((index, route), parents) in routes.iter().enumerate().zip(&slots.parents) {
-        if parents.is_empty() {
+        if parents.is_empty() || !about.contains(&route.route.meta.key) {
             continue;
         }
         let entry = report.entry(&route.route.meta);

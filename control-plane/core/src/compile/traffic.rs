@@ -1,12 +1,12 @@
 //! TrafficPolicy: how clients reach each service.
 //!
-//! Where it stands: *compile*, before Outbounds and Backends.
+//! Where it stands: *compile*, below Outbounds and Backends.
 //!
 //! Invariant: one policy applies to a service, the oldest; a younger one is Conflicted, not merged.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use weft_k8s::TrafficPolicySpec;
+use weft_k8s::{TargetRef, TrafficPolicySpec};
 
 use super::{
     route::find,
@@ -20,82 +20,81 @@ use crate::{
     validate::{authorization::origin, settings},
 };
 
-/// Policies by service.
-pub(super) struct Traffic {
-    by_service: BTreeMap<ObjectKey, Applied>,
-}
-
-struct Applied {
+/// The policy that applies to a service.
+pub(super) struct Applied {
     owner: ObjectKey,
     policy: TrafficPolicy,
-    request_timeout: Option<Duration>,
+    /// Deadline of requests to the service where their rule sets none.
+    pub(super) request_timeout: Option<Duration>,
 }
 
-impl Traffic {
-    /// Looks at all policies, oldest first, and says what became of them.
-    pub(super) fn new(world: &World<'_>, report: &mut Report) -> Self {
-        let mut traffic = Self { by_service: BTreeMap::new() };
-        let mut policies: Vec<_> = world.model.traffic.values().collect();
-        policies.sort_by_key(|policy| policy.meta.seniority());
-        for policy in policies {
-            traffic.apply(world, policy, report);
-        }
-        traffic
-    }
-
-    fn apply(&mut self, world: &World<'_>, policy: &Policy<TrafficPolicySpec>, report: &mut Report) {
-        let entry = report.entry(&policy.meta);
-        let namespace = policy.meta.key.namespace.as_str();
-        let own = settings::traffic(&policy.spec);
-        let (applied, references) = lower(world, policy);
-        if policy.spec.targets().is_empty() {
-            let refused =
-                Condition::refused(Reason::Invalid, "targetRefs is empty: the policy applies to nothing");
-            entry.verdicts.push(Verdict { subject: Subject::Object, conditions: vec![refused] });
-        }
-        for target in policy.spec.targets() {
-            let accepted = match (target::check::<TrafficPolicySpec>(world, namespace, target), &own) {
-                (Err(condition), _) => condition,
-                (Ok(()), Err(text)) => Condition::refused(Reason::Invalid, text.clone()),
-                (Ok(()), Ok(())) => {
-                    let name = target.name.as_deref().unwrap_or_default();
-                    self.claim(ObjectKey::new(Kind::Service, namespace, name), policy, &applied)
-                }
-            };
-            let conditions = vec![accepted, references.clone()];
-            entry.verdicts.push(Verdict { subject: Subject::Target(target.clone()), conditions });
-        }
-    }
-
-    fn claim(
-        &mut self,
-        service: ObjectKey,
-        policy: &Policy<TrafficPolicySpec>,
-        applied: &TrafficPolicy,
-    ) -> Condition {
-        if let Some(other) = self.by_service.get(&service).filter(|other| other.owner != policy.meta.key) {
-            let text =
-                format!("{} has precedence: it is older, or equally old and first by name", other.owner);
-            return Condition::refused(Reason::Conflicted, text);
-        }
-        let request_timeout = policy.spec.request_timeout.map(Duration::from);
-        let owner = policy.meta.key.clone();
-        self.by_service.insert(service, Applied { owner, policy: applied.clone(), request_timeout });
-        Condition::accepted()
-    }
-
-    /// The policy of one port of a service. A port is not its own fallback.
-    pub(super) fn policy(&self, service: &ObjectKey, port_name: &str) -> Option<TrafficPolicy> {
-        let mut policy = self.by_service.get(service)?.policy.clone();
+impl Applied {
+    /// The policy for one port of the service. A port is not its own fallback.
+    pub(super) fn policy(&self, port_name: &str) -> TrafficPolicy {
+        let mut policy = self.policy.clone();
         if policy.fallback == port_name {
             policy.fallback.clear();
         }
-        Some(policy)
+        policy
     }
+}
 
-    /// Deadline of requests to a service where their rule sets none.
-    pub(super) fn request_timeout(&self, service: &ObjectKey) -> Option<Duration> {
-        self.by_service.get(service)?.request_timeout
+/// The oldest good policy that targets a service.
+pub(super) fn applied(world: &World<'_>, service: &ObjectKey) -> Option<Applied> {
+    let policies = world.index.traffic_by_target.get(service)?.iter();
+    let policies = policies.filter_map(|policy| world.model.traffic.get(policy));
+    let policy = policies
+        .filter(|policy| settings::traffic(&policy.spec).is_ok() && targets(world, policy, service))
+        .min_by_key(|policy| policy.meta.seniority())?;
+    Some(Applied {
+        owner: policy.meta.key.clone(),
+        policy: lower(world, policy).0,
+        request_timeout: policy.spec.request_timeout.map(Duration::from),
+    })
+}
+
+/// Whether a policy has a target that makes sense and means a service.
+fn targets(world: &World<'_>, policy: &Policy<TrafficPolicySpec>, service: &ObjectKey) -> bool {
+    let namespace = policy.meta.key.namespace.as_str();
+    let means = |target: &&TargetRef| {
+        namespace == service.namespace && target.name.as_deref().unwrap_or_default() == service.name
+    };
+    let mut meant = policy.spec.targets().iter().filter(means);
+    meant.any(|target| target::check::<TrafficPolicySpec>(world, namespace, target).is_ok())
+}
+
+/// Says what became of a policy.
+pub(super) fn report(world: &World<'_>, policy: &Policy<TrafficPolicySpec>, report: &mut Report) {
+    let entry = report.entry(&policy.meta);
+    let namespace = policy.meta.key.namespace.as_str();
+    let own = settings::traffic(&policy.spec);
+    let (_, references) = lower(world, policy);
+    if policy.spec.targets().is_empty() {
+        let refused =
+            Condition::refused(Reason::Invalid, "targetRefs is empty: the policy applies to nothing");
+        entry.verdicts.push(Verdict { subject: Subject::Object, conditions: vec![refused] });
+    }
+    for target in policy.spec.targets() {
+        let accepted = match (target::check::<TrafficPolicySpec>(world, namespace, target), &own) {
+            (Err(condition), _) => condition,
+            (Ok(()), Err(text)) => Condition::refused(Reason::Invalid, text.clone()),
+            (Ok(()), Ok(())) => {
+                let name = target.name.as_deref().unwrap_or_default();
+                precedence(world, &ObjectKey::new(Kind::Service, namespace, name), &policy.meta.key)
+            }
+        };
+        let conditions = vec![accepted, references.clone()];
+        entry.verdicts.push(Verdict { subject: Subject::Target(target.clone()), conditions });
+    }
+}
+
+fn precedence(world: &World<'_>, service: &ObjectKey, policy: &ObjectKey) -> Condition {
+    match applied(world, service).filter(|applied| applied.owner != *policy) {
+        None => Condition::accepted(),
+        Some(Applied { owner, .. }) => {
+            let text = format!("{owner} has precedence: it is older, or equally old and first by name");
+            Condition::refused(Reason::Conflicted, text)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Services, slices and pods joined: who stands behind each service port.
 //!
-//! Where it stands: after the mesh's settings, before everything else in *compile*.
+//! Where it stands: after the mesh's settings, below everything else in *compile*.
 //!
 //! Invariant: slices say who stands behind a service; only a service with a selector and without any
 //! slice is joined with pods here, which is how a folder does without slices.
@@ -8,13 +8,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
+use super::{
+    index::{Index, first_label},
+    protocol,
+};
 use crate::{
-    config::{Endpoint, address_name},
-    model::{
-        Kind, Model, ObjectKey, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint, Transport,
-    },
+    config::{Endpoint, Protocol, address_name},
+    model::{Model, ObjectKey, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint, Transport},
 };
 
 /// One endpoint of a service port, ready or not.
@@ -31,59 +34,30 @@ pub(super) struct Member<'a> {
     zone: String,
 }
 
-/// The joined facts.
+/// The facts, joined where somebody asks.
 pub(super) struct World<'a> {
     /// All facts.
     pub(super) model: &'a Model,
-    trust_domain: String,
-    pods_by_address: BTreeMap<IpAddr, Vec<&'a Pod>>,
-    pods_by_namespace: BTreeMap<&'a str, Vec<&'a Pod>>,
-    slices: BTreeMap<ObjectKey, Vec<&'a Slice>>,
-    members: BTreeMap<(&'a ObjectKey, u16), Vec<Member<'a>>>,
+    /// What leads from one to another.
+    pub(super) index: &'a Index,
+    trust_domain: Arc<str>,
 }
 
 impl<'a> World<'a> {
-    /// Joins the facts.
-    pub(super) fn new(model: &'a Model, trust_domain: &str) -> Self {
-        let mut world = Self {
-            model,
-            trust_domain: trust_domain.to_owned(),
-            pods_by_address: BTreeMap::new(),
-            pods_by_namespace: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            members: BTreeMap::new(),
-        };
-        for pod in model.pods.values().filter(|pod| !pod.ended) {
-            world.pods_by_namespace.entry(&pod.meta.key.namespace).or_default().push(pod);
-            for address in &pod.addresses {
-                world.pods_by_address.entry(*address).or_default().push(pod);
-            }
-        }
-        for slice in model.slices.values().filter(|slice| !slice.service.is_empty()) {
-            let service = ObjectKey::new(Kind::Service, &slice.meta.key.namespace, &slice.service);
-            world.slices.entry(service).or_default().push(slice);
-        }
-        world.members = world
-            .services()
-            .flat_map(|service| service.tcp_ports().map(move |port| (service, port)))
-            .map(|(service, port)| ((&service.meta.key, port.port), world.join(service, port)))
-            .collect();
-        world
+    /// The facts with what leads from one to another.
+    pub(super) fn new(model: &'a Model, index: &'a Index, trust_domain: Arc<str>) -> Self {
+        Self { model, index, trust_domain }
     }
 
-    /// Services that the mesh knows how to call.
-    pub(super) fn services(&self) -> impl Iterator<Item = &'a Service> {
-        self.model.services.values().filter(|service| service.kind != ServiceKind::ExternalName)
+    /// A service, if the mesh knows how to call it.
+    pub(super) fn callable(&self, key: &ObjectKey) -> Option<&'a Service> {
+        self.model.services.get(key).filter(|service| service.kind != ServiceKind::ExternalName)
     }
 
     /// Who stands behind a service port, by address, each once.
-    pub(super) fn members(&self, service: &'a Service, port: &ServicePort) -> &[Member<'a>] {
-        self.members.get(&(&service.meta.key, port.port)).map_or(&[], Vec::as_slice)
-    }
-
-    fn join(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {
-        let members = match self.slices.get(&service.meta.key) {
-            Some(slices) => self.sliced(slices, port),
+    pub(super) fn members(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {
+        let members = match self.index.slices_by_service.get(&service.meta.key) {
+            Some(slices) => self.sliced(slices.iter().filter_map(|slice| self.model.slices.get(slice)), port),
             None => self.selected(service, port),
         };
         let ready =
@@ -91,13 +65,22 @@ impl<'a> World<'a> {
         tidy(members.into_iter().map(ready).collect(), service)
     }
 
+    /// What a service port speaks: opaque where a pod of the service says so, for its sidecar reads no
+    /// HTTP there; else as declared. Asks the selector, not the slices: an annotation holds before its pod
+    /// is ready, and a pod that comes and goes does not change how its service is called.
+    pub(super) fn declared(&self, service: &Service, port: &ServicePort) -> Protocol {
+        let says_opaque = |pod: &Pod| {
+            !pod.opaque_ports.is_empty() && pod.target(&port.target).is_some_and(|port| pod.opaque(port))
+        };
+        if self.selected_pods(service).any(says_opaque) { Protocol::Opaque } else { protocol::declared(port) }
+    }
+
     /// Members that take traffic, as endpoints, by address. Those that end come in where no other does.
     /// Source: kube-proxy's rule for terminating endpoints (KEP-1669).
-    pub(super) fn endpoints(&self, service: &'a Service, port: &ServicePort) -> Vec<Endpoint> {
-        let members = self.members(service, port);
+    pub(super) fn endpoints(&self, members: &[Member<'a>]) -> Vec<Endpoint> {
         let none_ready = !members.iter().any(|member| member.ready);
-        let members = members.iter().filter(|member| member.ready || (none_ready && member.leaving));
-        members
+        let taking = members.iter().filter(|member| member.ready || (none_ready && member.leaving));
+        taking
             .map(|member| Endpoint {
                 address: address_name(member.address),
                 workload: member.pod.map(Pod::path).unwrap_or_default(),
@@ -117,7 +100,7 @@ impl<'a> World<'a> {
         format!("spiffe://{}/ns/{namespace}/sa/{account}", self.trust_domain)
     }
 
-    fn sliced(&self, slices: &[&'a Slice], port: &ServicePort) -> Vec<Member<'a>> {
+    fn sliced(&self, slices: impl Iterator<Item = &'a Slice>, port: &ServicePort) -> Vec<Member<'a>> {
         let mut members = Vec::new();
         for slice in slices {
             let ports = slice.ports.iter().filter(|of_slice| of_slice.name == port.name);
@@ -139,25 +122,36 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Pods that have an address and have not ended.
+    pub(super) fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = &'a Pod> {
+        let pods = self.index.pods_by_address.get(&address).into_iter().flatten();
+        pods.filter_map(|pod| self.model.pods.get(pod)).filter(|pod| !pod.ended)
+    }
+
     fn pod_at(&self, address: IpAddr, port: u16) -> Option<&'a Pod> {
-        let pods = self.pods_by_address.get(&address)?;
-        let declares = pods.iter().find(|pod| pod.ports.iter().any(|declared| declared.port == port));
-        match (declares, pods.as_slice()) {
-            (Some(pod), _) => Some(*pod),
-            (None, [only]) if !only.host_network => Some(*only),
-            (None, _) => None,
-        }
+        let declares = |pod: &&Pod| pod.ports.iter().any(|declared| declared.port == port);
+        self.pods_at(address).find(declares).or_else(|| {
+            let mut pods = self.pods_at(address);
+            let only = pods.next().filter(|pod| !pod.host_network);
+            only.filter(|_| pods.next().is_none())
+        })
+    }
+
+    fn selected_pods<'s>(&self, service: &'s Service) -> impl Iterator<Item = &'a Pod> + use<'a, 's> {
+        let (model, index) = (self.model, self.index);
+        let pods = first_label(service).filter_map(|label| index.pods_by_label.get(&label)).flatten();
+        let pods = pods.filter_map(|pod| model.pods.get(pod));
+        pods.filter(|pod| !pod.ended && pod.selected_by(&service.selector))
     }
 
     fn selected(&self, service: &Service, port: &ServicePort) -> Vec<Member<'a>> {
-        let pods = self.pods_by_namespace.get(service.meta.key.namespace.as_str());
-        let pods = pods.into_iter().flatten().filter(|pod| pod.selected_by(&service.selector));
-        let member = |pod: &&'a Pod, address: &IpAddr, number: u16| Member {
+        let pods = self.selected_pods(service);
+        let member = |pod: &'a Pod, address: &IpAddr, number: u16| Member {
             address: SocketAddr::new(*address, number),
-            pod: Some(*pod),
+            pod: Some(pod),
             ready: pod.ready,
             leaving: false,
-            zone: pod.zone.clone(),
+            zone: self.model.zone(pod).to_owned(),
         };
         pods.filter_map(|pod| Some((pod, pod.target(&port.target)?)))
             .flat_map(|(pod, number)| pod.addresses.iter().map(move |address| member(pod, address, number)))

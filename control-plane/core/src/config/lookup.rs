@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::{Address, Backend, Config, Key, Outbound, PodAddress, Resource, ResourceType, address_name};
+use super::{
+    Address, Backend, Config, Endpoint, Key, Outbound, PodAddress, Resource, ResourceType, address_name,
+};
 
 impl Config {
     /// The variant of a resource that clients in a namespace see: their own, else the general one.
@@ -42,22 +44,10 @@ impl Config {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         match self.resources.get(&Key::new(ResourceType::Address, address_name(address))) {
             Some(Resource::Address(known)) => known.clone(),
-            _ => self.pod(address).map_or(Address::Unknown, |pod| {
-                let mut endpoint = pod.endpoint.clone();
-                endpoint.address = address_name(address);
-                Address::Workload(endpoint)
-            }),
-        }
-    }
-
-    /// The pod that an address belongs to: the one that declares the port, else the only one there.
-    fn pod(&self, address: SocketAddr) -> Option<&PodAddress> {
-        let pods = self.pods.get(&address.ip())?;
-        let declares = pods.iter().find(|pod| pod.ports.contains(&address.port()));
-        match (declares, pods.as_slice()) {
-            (Some(pod), _) => Some(pod),
-            (None, [only]) if !only.shared => Some(only),
-            (None, _) => None,
+            _ => {
+                let pods = self.pods.get(&address.ip()).map_or(&[][..], Vec::as_slice);
+                pod_at(pods, address).map_or(Address::Unknown, Address::Workload)
+            }
         }
     }
 
@@ -66,6 +56,17 @@ impl Config {
     pub fn references(&self, key: &Key) -> Vec<Key> {
         self.resources.get(key).map(references).unwrap_or_default()
     }
+}
+
+/// Which of the pods at an address is meant by a port: the one that declares it, else the only one there.
+pub(crate) fn pod_at(pods: &[PodAddress], address: SocketAddr) -> Option<Endpoint> {
+    let declares = pods.iter().find(|pod| pod.ports.contains(&address.port()));
+    let pod = match (declares, pods) {
+        (Some(pod), _) => pod,
+        (None, [only]) if !only.shared => only,
+        (None, _) => return None,
+    };
+    Some(Endpoint { address: address_name(address), ..pod.endpoint.clone() })
 }
 
 /// What one resource refers to directly. Sorted, each once.

@@ -13,10 +13,11 @@ use k8s_openapi::{
 };
 
 use super::{
-    ContainerPort, Meta, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint, SlicePort, TargetPort,
-    Transport, probe,
+    ContainerPort, Meta, Namespace, Node, Pod, Service, ServiceKind, ServicePort, Slice, SliceEndpoint,
+    SlicePort, TargetPort, Transport, probe,
     workload::{POD_IP_ANNOTATION, SIDECAR_ANNOTATION, SIDECAR_CONTAINER},
 };
+use crate::inject;
 
 /// The facts of a Service.
 pub(super) fn service(meta: Meta, object: &core::Service) -> Service {
@@ -102,6 +103,8 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
     let account = spec.and_then(|spec| spec.service_account_name.clone()).filter(|name| !name.is_empty());
     let ended = phase(object).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
     Pod {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
         addresses: pod_addresses(object, &annotations),
         owner: owner(object, &labels).unwrap_or_else(|| meta.key.name.clone()),
         meta,
@@ -117,8 +120,46 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
             .flat_map(|container| container.ports.iter().flatten())
             .filter_map(port)
             .collect(),
+        // A value that makes no sense is refused where the pod gets its sidecar.
+        opaque_ports: annotations
+            .get(inject::OPAQUE_PORTS)
+            .and_then(|text| inject::ports(text).ok())
+            .unwrap_or_default(),
         labels,
     }
+}
+
+/// The facts of a Node. Names and load balancers' addresses are not its own.
+pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
+    let own = |address: &&core::NodeAddress| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP");
+    let status = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let mut texts: Vec<String> = status.filter(own).map(|address| address.address.clone()).collect();
+    let spec = object.spec.iter();
+    texts.extend(
+        spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr)).filter_map(first_of),
+    );
+    let labels = object.metadata.labels.as_ref();
+    Node {
+        meta,
+        zone: labels.and_then(|labels| labels.get(ZONE_LABEL)).cloned().unwrap_or_default(),
+        addresses: addresses(&texts),
+    }
+}
+
+/// The first address of a range, behind the one that names the range.
+fn first_of(range: &String) -> Option<String> {
+    let (base, _) = range.split_once('/')?;
+    Some(match base.parse().ok()? {
+        IpAddr::V4(base) => IpAddr::from(u32::from(base).checked_add(1)?.to_be_bytes()).to_string(),
+        IpAddr::V6(base) => IpAddr::from(u128::from(base).checked_add(1)?.to_be_bytes()).to_string(),
+    })
+}
+
+/// The facts of a Namespace.
+pub(super) fn namespace(meta: Meta, object: core::Namespace) -> Namespace {
+    let ours = |name: &String| name.starts_with(inject::PREFIX);
+    let annotations = object.metadata.annotations.into_iter().flatten().filter(|(name, _)| ours(name));
+    Namespace { meta, labels: object.metadata.labels.unwrap_or_default(), annotations: annotations.collect() }
 }
 
 fn phase(object: &core::Pod) -> Option<&str> {

@@ -7,7 +7,7 @@
 use gateway_api::experimental::{grpcroutes::GrpcRoute, httproutes::HttpRoute};
 use k8s_openapi::{
     api::{
-        core::v1::{Pod, Service},
+        core::v1::{Namespace, Node, Pod, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -43,6 +43,10 @@ pub enum Kind {
     TlsPolicy,
     /// Weft's Mesh; it has no namespace.
     Mesh,
+    /// Kubernetes Node; it has no namespace.
+    Node,
+    /// Kubernetes Namespace; it is in none.
+    Namespace,
 }
 
 impl Kind {
@@ -61,7 +65,14 @@ impl Kind {
             Self::TrafficPolicy => "TrafficPolicy",
             Self::TlsPolicy => "TlsPolicy",
             Self::Mesh => "Mesh",
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
         }
+    }
+
+    /// Whether objects of this kind are in a namespace.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Mesh | Self::Node | Self::Namespace)
     }
 }
 
@@ -76,16 +87,16 @@ impl std::fmt::Display for Kind {
 pub struct ObjectKey {
     /// Kind of the object.
     pub kind: Kind,
-    /// Its namespace; empty for Mesh.
+    /// Its namespace; empty where the kind has none.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
 impl ObjectKey {
-    /// The key of an object; the namespace of a Mesh is dropped.
+    /// The key of an object; the namespace is dropped where the kind has none.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        let namespace = if kind == Kind::Mesh { "" } else { namespace };
+        let namespace = if kind.is_namespaced() { namespace } else { "" };
         Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
@@ -125,6 +136,10 @@ pub enum Object {
     TlsPolicy(Box<TlsPolicy>),
     /// Weft's Mesh.
     Mesh(Box<Mesh>),
+    /// Kubernetes Node.
+    Node(Box<Node>),
+    /// Kubernetes Namespace.
+    Namespace(Box<Namespace>),
     /// A kind that is known and not supported yet; the report refuses it by name.
     Unsupported(ObjectKey),
 }
@@ -149,6 +164,7 @@ impl Object {
             key: self.key(),
             created: metadata.and_then(|m| m.creation_timestamp.as_ref()).map(|time| time.0.as_second()),
             generation: metadata.and_then(|m| m.generation),
+            uid: metadata.and_then(|m| m.uid.clone()),
             position,
         }
     }
@@ -164,6 +180,8 @@ impl Object {
             Self::TrafficPolicy(object) => (Kind::TrafficPolicy, &object.metadata),
             Self::TlsPolicy(object) => (Kind::TlsPolicy, &object.metadata),
             Self::Mesh(object) => (Kind::Mesh, &object.metadata),
+            Self::Node(object) => (Kind::Node, &object.metadata),
+            Self::Namespace(object) => (Kind::Namespace, &object.metadata),
             Self::Unsupported(key) => return Err(key),
         })
     }

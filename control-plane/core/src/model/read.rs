@@ -79,10 +79,10 @@ pub fn read(mut document: Value) -> Result<Option<Read>, ReadError> {
         return Err(ReadError::Version { kind: kind.to_string(), found: api_version, expected });
     }
     let key = key(kind, &document)?;
-    if kind != Kind::Pod
+    if !matches!(kind, Kind::Pod | Kind::Node)
         && let Some(fields) = document.as_object_mut()
     {
-        // Written by controllers, us among them; only a Pod's says something about the world.
+        // Written by controllers, us among them; only a Pod's and a Node's say something about the world.
         fields.remove("status");
     }
     typed(kind, document, &key).map(Some)
@@ -120,6 +120,8 @@ const KINDS: &[(Kind, &str, &[&str])] = &[
     (Kind::TrafficPolicy, weft_k8s::GROUP, &["weft.dev/v1alpha1"]),
     (Kind::TlsPolicy, weft_k8s::GROUP, &["weft.dev/v1alpha1"]),
     (Kind::Mesh, weft_k8s::GROUP, &["weft.dev/v1alpha1"]),
+    (Kind::Node, "", &["v1"]),
+    (Kind::Namespace, "", &["v1"]),
 ];
 
 fn key(kind: Kind, document: &Value) -> Result<ObjectKey, ReadError> {
@@ -140,6 +142,8 @@ fn typed(kind: Kind, document: Value, key: &ObjectKey) -> Result<Read, ReadError
         Kind::TrafficPolicy => parse(document, key, Object::TrafficPolicy),
         Kind::TlsPolicy => parse(document, key, Object::TlsPolicy),
         Kind::Mesh => parse(document, key, Object::Mesh),
+        Kind::Node => parse(document, key, Object::Node),
+        Kind::Namespace => parse(document, key, Object::Namespace),
         Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
             Ok(Read { object: Object::Unsupported(key.clone()), unknown_fields: Vec::new() })
         }

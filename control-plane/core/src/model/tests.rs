@@ -133,6 +133,7 @@ fn older_objects_go_first_and_undated_ones_last() {
         key: ObjectKey::new(Kind::HttpRoute, "a", name),
         created,
         generation: None,
+        uid: None,
         position: None,
     };
     let mut metas = [meta("b", None), meta("a", None), meta("z", Some(1)), meta("y", Some(2))];

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::Meta;
 use crate::config::Probe;
+use crate::inject::PortRange;
 
 /// A Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +138,10 @@ pub struct SliceEndpoint {
 pub struct Pod {
     /// The object.
     pub meta: Meta,
+    /// What tells it from another pod of the same name; empty in a folder.
+    pub uid: String,
+    /// The node it runs on; empty: unknown, or none yet.
+    pub node: String,
     /// Its addresses: of the status, else of the annotation `weft.dev/pod-ip`.
     pub addresses: Vec<IpAddr>,
     /// Its labels.
@@ -151,12 +156,14 @@ pub struct Pod {
     pub ended: bool,
     /// It has a sidecar.
     pub sidecar: bool,
-    /// Zone; empty: unknown.
+    /// Zone by its own label; empty: that of its node.
     pub zone: String,
     /// It shares its node's address.
     pub host_network: bool,
     /// Its TCP ports by name and number, in order.
     pub ports: Vec<ContainerPort>,
+    /// Ports whose bytes the mesh passes on as they are.
+    pub opaque_ports: Vec<PortRange>,
     /// The probes that its containers declare, sorted.
     pub probes: Vec<Probe>,
     /// Addresses of its node.
@@ -172,6 +179,11 @@ impl Pod {
     /// Whether the pod has all these labels. No labels: no pod.
     pub fn selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
         !selector.is_empty() && selector.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+
+    /// Whether the mesh passes bytes to this port on as they are.
+    pub fn opaque(&self, port: u16) -> bool {
+        self.opaque_ports.iter().any(|range| range.holds(port))
     }
 
     /// The pod's port behind a service's port.
@@ -190,6 +202,29 @@ pub struct ContainerPort {
     pub name: String,
     /// Number of the port.
     pub port: u16,
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The object.
+    pub meta: Meta,
+    /// Zone; empty: unknown.
+    pub zone: String,
+    /// Where its kubelet's probes come from: its own addresses, and the first of each range that its pods'
+    /// addresses are taken from, which a CNI with a bridge gives to the bridge.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A Namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// The object.
+    pub meta: Meta,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations that set defaults for the sidecars of its pods.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A pod with this annotation and the value "injected" has a sidecar. The injector sets it.

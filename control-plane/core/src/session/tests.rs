@@ -307,7 +307,7 @@ fn a_refused_change_leaves_the_last_good_version_held() {
     refuse(&mut session, &epoch, &key, "no");
     assert_eq!(version(&session), last_good);
     // The user takes the change back: what is held is right again, and nothing need be sent.
-    let back = bad.after(good.config().clone()).unwrap();
+    let back = bad.after(Arc::new(good.config())).unwrap();
     assert_eq!(session.next(&back), None);
     assert_eq!(session.refusals().count(), 0);
 }

@@ -1,0 +1,106 @@
+//! The admission webhook: the API server shows each new pod, the pure injector decides, the answer is a
+//! patch.
+//!
+//! ```text
+//! certificate → serve (TLS, HTTP) → review → core::inject::Injector ‖ the API server
+//!                        settings ──┘   └──→ Refusal → an event
+//! ```
+//!
+//! Invariant: whatever arrives is answered: a pod that is not injected is allowed, with the reason as a
+//! warning, unless the settings say that it is to be blocked.
+//! Invariant: a dry run leaves no trace but in the metrics.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::ObjectReference;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use weft_control_plane_core::inject::NamespaceFacts;
+
+use crate::authority::Authority;
+
+mod certificate;
+mod metrics;
+mod review;
+mod serve;
+mod settings;
+
+pub use certificate::ServingCertificate;
+pub use metrics::{By, InjectMetrics, Outcome};
+pub use review::{Answer, Refusal, answer};
+pub use serve::Webhook;
+pub use settings::{Settings, read_settings};
+
+/// What is known of a namespace, by name.
+pub type Namespaces = Arc<dyn Fn(&str) -> Option<NamespaceFacts> + Send + Sync>;
+/// Takes what a person should notice: the object, a reason of one word, the message. Never waits.
+pub type Notice = Arc<dyn Fn(ObjectReference, &'static str, String) + Send + Sync>;
+
+/// What the webhook is made of.
+pub struct Parts {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `injector.yaml`, read again when it changes.
+    pub settings: PathBuf,
+    /// Roots that new sidecars trust, PEM.
+    pub roots: watch::Receiver<String>,
+    /// Signs the serving certificate.
+    pub authority: Arc<Authority>,
+    /// DNS names of the serving certificate.
+    pub names: Vec<String>,
+    /// Labels and annotations of namespaces.
+    pub namespaces: Namespaces,
+    /// Where refusals go.
+    pub notice: Notice,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// The DNS names under which the API server calls a service of this namespace.
+pub fn service_names(namespace: &str) -> Vec<String> {
+    let short = format!("weft-control-plane.{namespace}.svc");
+    vec![format!("{short}.cluster.local"), short]
+}
+
+/// Binds, and serves in the background until stopped. Gives the real address and the tasks.
+///
+/// # Errors
+/// The settings cannot be used, the address cannot be bound, the authority cannot sign.
+///
+/// # Cancel safety
+/// Dropping it before the end starts nothing.
+pub async fn start(
+    parts: Parts,
+    registry: &mut Registry,
+) -> anyhow::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
+    let metrics = InjectMetrics::register(registry);
+    let settings = Arc::new(Settings::open(parts.settings, parts.roots, metrics.clone())?);
+    let own = Arc::new(ServingCertificate::issue(&parts.authority, parts.names)?);
+    let listener = TcpListener::bind(parts.listen);
+    let listener = listener.await.with_context(|| format!("cannot listen on {}", parts.listen))?;
+    let address = listener.local_addr()?;
+    let webhook = Webhook {
+        settings: Arc::clone(&settings),
+        namespaces: parts.namespaces,
+        notice: parts.notice,
+        metrics,
+        stop: parts.stop,
+    };
+    let tls = certificate::server_config(Arc::clone(&own))?;
+    let authority = parts.authority;
+    let tasks = vec![
+        tokio::spawn(serve::serve(listener, tls, webhook)),
+        tokio::spawn(async move { own.renew(&authority).await }),
+        tokio::spawn(async move { settings.follow().await }),
+    ];
+    Ok((address, tasks))
+}
+
+#[cfg(test)]
+mod tests;

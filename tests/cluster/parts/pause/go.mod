@@ -1,0 +1,3 @@
+module weft.dev/parts/pause
+
+go 1.24

@@ -1,0 +1,47 @@
+//! The verbs of `cargo dev`.
+//!
+//! Invariant: a verb only calls what tests call too: what a person sees is what is tested.
+
+mod images;
+mod node;
+
+use clap::{Parser, Subcommand};
+
+/// What a developer does around the code.
+#[derive(Debug, Parser)]
+#[command(name = "cargo dev", bin_name = "cargo dev")]
+pub struct Dev {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// A Kubernetes cluster of your own.
+    Cluster(node::ClusterArgs),
+    /// Write the images of the sidecar and of the control plane, without a builder or a registry.
+    Images(images::ImagesArgs),
+    /// What a cluster starts for itself.
+    #[command(hide = true, subcommand)]
+    Node(node::Node),
+}
+
+impl Dev {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.verb {
+            Verb::Cluster(args) => args.run(),
+            Verb::Images(args) => args.run(),
+            Verb::Node(node) => node.run(),
+        }
+    }
+}
+
+/// A line for the person who asked.
+fn say(line: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}

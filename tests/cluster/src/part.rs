@@ -1,0 +1,91 @@
+//! Third-party programs, built from pinned Go modules once and kept in a cache outside the clone.
+//!
+//! A part is a folder of `parts/`: a `go.mod` and a `go.sum` (every version and every checksum), and where
+//! needed a `main.go`. What is built lies in `CACHE/NAME-VERSION-HASH`, HASH covering the recipe, so that a
+//! changed recipe is a new folder and an old one stays good for an older checkout.
+//!
+//! Invariant: a folder in the cache is complete: it is built under another name and renamed.
+//! Invariant: two processes never build the same part at once; the second waits and finds it done.
+
+mod recipe;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+pub use recipe::{CONFORMANCE, ECHO, HELM, KUBERNETES, NAME_SERVER, PAUSE, Part, Target};
+
+use crate::program;
+
+/// Where built parts are kept: `WEFT_CACHE`, else `weft/parts` in the user's cache folder.
+///
+/// # Errors
+/// Neither `WEFT_CACHE`, `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("WEFT_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("weft/parts")))
+        .or_else(|| set("HOME").map(|folder| folder.join(".cache/weft/parts")))
+        .context("no place for built programs: set WEFT_CACHE")
+}
+
+impl Part {
+    /// The folder that holds this part's programs; builds them if the cache has them not.
+    ///
+    /// # Errors
+    /// Go is missing, or what it says.
+    pub fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.folder_in(&cache()?)
+    }
+
+    /// [`folder`](Self::folder) with a cache of the caller's choice.
+    ///
+    /// # Errors
+    /// Go is missing, or what it says.
+    pub fn folder_in(&self, cache: &Path) -> anyhow::Result<PathBuf> {
+        let name = format!("{}-{}-{}", self.name, self.version, self.hash()?);
+        let folder = cache.join(&name);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        std::fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
+        let lock = File::create(cache.join(format!("{name}.lock")))?;
+        lock.lock()?;
+        if !folder.is_dir() {
+            let unfinished = cache.join(format!("{name}.unfinished"));
+            // What an interrupted build left; the lock says that nobody is at it now.
+            let _ = std::fs::remove_dir_all(&unfinished);
+            std::fs::create_dir_all(&unfinished)?;
+            self.build(&unfinished).with_context(|| format!("building {} {}", self.name, self.version))?;
+            std::fs::rename(&unfinished, &folder)?;
+        }
+        Ok(folder)
+    }
+
+    /// Whether the cache already has it.
+    pub fn is_built(&self) -> bool {
+        let folder =
+            |hash: String| Some(cache().ok()?.join(format!("{}-{}-{hash}", self.name, self.version)));
+        self.hash().ok().and_then(folder).is_some_and(|folder| folder.is_dir())
+    }
+
+    fn build(&self, into: &Path) -> anyhow::Result<()> {
+        let Some(go) = program::find("go") else {
+            bail!("Go is needed to build it, and there is no `go` in PATH");
+        };
+        for target in self.targets {
+            let mut command = Command::new(&go);
+            command.current_dir(self.recipe()).args(self.arguments(target));
+            command.arg("-o").arg(into.join(target.program)).arg(target.package);
+            // A program that runs in an empty image, and the same bytes wherever it is built.
+            command.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false").env("GOTOOLCHAIN", "local");
+            program::output(&mut command)?;
+        }
+        for (link, to) in self.links {
+            std::os::unix::fs::symlink(to, into.join(link))?;
+        }
+        Ok(())
+    }
+}

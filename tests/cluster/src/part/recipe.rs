@@ -1,0 +1,129 @@
+//! The table of parts: what is built, at which version, under which name.
+//!
+//! Invariant: the version stands here and in the recipe's `go.mod`; a test compares them.
+
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest;
+
+/// A third-party program, or a few of one origin.
+#[derive(Debug)]
+pub struct Part {
+    /// Its folder in `parts/`, and the beginning of its folder's name in the cache.
+    pub name: &'static str,
+    /// The version of the module that it is about.
+    pub version: &'static str,
+    /// What is built.
+    pub targets: &'static [Target],
+    /// Further names of a program: name, program.
+    pub links: &'static [(&'static str, &'static str)],
+    /// Packages whose version variables are set to [`version`](Self::version).
+    stamps: &'static [&'static str],
+}
+
+/// One program of a part.
+#[derive(Debug)]
+pub struct Target {
+    /// The Go package.
+    pub package: &'static str,
+    /// The file's name.
+    pub program: &'static str,
+    /// It is a package's tests, built to be run later.
+    test: bool,
+}
+
+impl Target {
+    const fn new(package: &'static str, program: &'static str) -> Self {
+        Self { package, program, test: false }
+    }
+}
+
+/// Every program of Kubernetes and etcd in one binary, which goes by the name it is called by.
+///
+/// Source: 1.34 is the last release that accepts a machine with cgroup v1 and containerd 1.6 without
+/// being told.
+pub const KUBERNETES: Part = Part {
+    name: "kubernetes",
+    version: "1.34.4",
+    targets: &[Target::new(".", "kubernetes")],
+    links: &[
+        ("etcd", "kubernetes"),
+        ("kube-apiserver", "kubernetes"),
+        ("kube-controller-manager", "kubernetes"),
+        ("kube-proxy", "kubernetes"),
+        ("kube-scheduler", "kubernetes"),
+        ("kubectl", "kubernetes"),
+        ("kubelet", "kubernetes"),
+    ],
+    stamps: &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
+};
+
+/// CoreDNS, with the plugins that a cluster without an outside needs.
+pub const NAME_SERVER: Part = part("dns", "1.13.1", &[Target::new(".", "coredns")]);
+
+/// What holds a pod's namespaces.
+pub const PAUSE: Part = part("pause", "1", &[Target::new(".", "pause")]);
+
+/// Istio's echo server and client: the workload of the tests, and what the conformance suite calls.
+pub const ECHO: Part = part(
+    "echo",
+    "0.0.0-20260827124520-eed52ebb66ad",
+    &[
+        Target::new("istio.io/istio/pkg/test/echo/cmd/server", "server"),
+        Target::new("istio.io/istio/pkg/test/echo/cmd/client", "client"),
+    ],
+);
+
+/// The Gateway API's conformance suite.
+pub const CONFORMANCE: Part =
+    part("conformance", "1.6.3", &[Target { package: ".", program: "conformance", test: true }]);
+
+/// Helm.
+pub const HELM: Part = part("helm", "3.18.6", &[Target::new("helm.sh/helm/v3/cmd/helm", "helm")]);
+
+const fn part(name: &'static str, version: &'static str, targets: &'static [Target]) -> Part {
+    Part { name, version, targets, links: &[], stamps: &[] }
+}
+
+impl Part {
+    /// The folder of its recipe.
+    pub fn recipe(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("parts").join(self.name)
+    }
+
+    /// Go's arguments, without the output and the package.
+    pub(super) fn arguments(&self, target: &Target) -> Vec<String> {
+        let verb: &[&str] = if target.test { &["test", "-c"] } else { &["build"] };
+        let flags = ["-mod=readonly", "-trimpath", "-ldflags"];
+        verb.iter().chain(&flags).map(|word| (*word).to_owned()).chain([self.linker_flags()]).collect()
+    }
+
+    fn linker_flags(&self) -> String {
+        let mut parts = self.version.split('.');
+        let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let stamp = |package: &&str| {
+            format!(
+                " -X {package}.gitVersion=v{} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
+                 -X {package}.gitTreeState=clean -X {package}.gitCommit={:040}",
+                self.version, 0
+            )
+        };
+        std::iter::once("-s -w".to_owned()).chain(self.stamps.iter().map(stamp)).collect()
+    }
+
+    /// Twelve letters that change with the recipe.
+    pub(super) fn hash(&self) -> std::io::Result<String> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(self.recipe())? {
+            files.push(entry?.path());
+        }
+        files.sort();
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(format!("{self:?}").as_bytes());
+        for file in files {
+            hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+            hash.update(&std::fs::read(&file)?);
+        }
+        Ok(hash.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    }
+}

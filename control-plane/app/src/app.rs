@@ -107,7 +107,7 @@ impl ControlPlane {
             stop: stop.clone(),
         };
         let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
-        let serve = Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), limits, stop.clone());
+        let serve = Serve::new(&publisher, Arc::clone(&status), metrics.clone(), limits, stop.clone());
         let own_id = tls::own_identity(&args.trust_domain, namespace);
         let proofs = origin.proofs(reader.clone());
         let certify = Certify::new(Arc::clone(&authority), own_id, proofs, metrics.clone());

@@ -1,9 +1,11 @@
-//! Holds the current configuration, encoded once, and tells all streams when it changes.
+//! Holds the current configuration, encoded once, and tells the streams that a change concerns.
 //!
 //! Before it: `reload` compiled a new state. After it: `serve` asks each session what it is owed.
 //!
 //! Invariant: what does not differ is not published; what does keeps the bytes of all that is equal.
 //! Invariant: what is published holds the trust of the moment, whichever of the two changes.
+
+mod interest;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +15,7 @@ use weft_control_plane_core::config::{Config, Key, Resource, ResourceType, Trust
 use weft_control_plane_core::session::Published;
 use weft_proto::names::Workload;
 
+pub use self::interest::{Interests, Progress, Seat};
 use crate::authority::Authority;
 use crate::encode::encode;
 
@@ -27,15 +30,21 @@ pub type Reader = watch::Receiver<Option<Arc<Published>>>;
 pub struct Publisher {
     sender: watch::Sender<Option<Arc<Published>>>,
     trust: Arc<Mutex<Option<Trust>>>,
+    interests: Arc<Interests>,
 }
 
 impl Default for Publisher {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(None), trust: Arc::default() }
+        Self { sender: watch::Sender::new(None), trust: Arc::default(), interests: Arc::default() }
     }
 }
 
 impl Publisher {
+    /// Where streams say what they live on.
+    pub fn interests(&self) -> Arc<Interests> {
+        Arc::clone(&self.interests)
+    }
+
     /// A reading side.
     pub fn reader(&self) -> Reader {
         self.sender.subscribe()
@@ -88,6 +97,8 @@ impl Publisher {
             (_, next) => {
                 let next = Arc::new(next.unwrap_or_else(|| Published::nothing(encode)));
                 self.sender.send_replace(Some(Arc::clone(&next)));
+                let before = next.generation().saturating_sub(1);
+                self.interests.rouse(next.generation(), next.changes_since(before));
                 (next, true)
             }
         }

@@ -23,7 +23,7 @@ use weft_proto::v1::discovery_server::Discovery;
 use crate::encode::span;
 use crate::metrics::{Metrics, Outcome};
 use crate::peer::Peer;
-use crate::publish::Reader;
+use crate::publish::{Interests, Publisher, Reader};
 use crate::status;
 
 /// Messages that wait for the connection. Source: one epoch is in flight at a time, and one farewell.
@@ -53,6 +53,7 @@ pub struct Limits {
 #[derive(Clone)]
 pub struct Serve {
     reader: Reader,
+    interests: Arc<Interests>,
     status: Arc<status::Status>,
     metrics: Metrics,
     permits: Arc<Semaphore>,
@@ -62,16 +63,25 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// A service of the published states, within `limits`, until `stop`.
+    /// A service of what `publisher` publishes, within `limits`, until `stop`.
     pub fn new(
-        reader: Reader,
+        publisher: &Publisher,
         status: Arc<status::Status>,
         metrics: Metrics,
         limits: Limits,
         stop: CancellationToken,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS)));
-        Self { reader, status, metrics, permits, ack: limits.ack, stop, tasks: TaskTracker::new() }
+        Self {
+            reader: publisher.reader(),
+            interests: publisher.interests(),
+            status,
+            metrics,
+            permits,
+            ack: limits.ack,
+            stop,
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Waits until all streams have ended; for after `stop`.

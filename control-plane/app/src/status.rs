@@ -14,7 +14,9 @@ use weft_control_plane_core::report::{Report, Subject};
 use weft_control_plane_core::session::Published;
 
 use crate::kubernetes::conditions::reach::Summary;
+use crate::publish::Progress;
 use crate::read::Problem;
+use crate::webhook::Lacks;
 
 /// How long a sidecar may take before it counts as behind. Source: Weft's own; a healthy one takes
 /// milliseconds, and one that does not answer in 30 s loses its stream.
@@ -85,8 +87,11 @@ pub struct Sidecar {
     pub version: String,
     /// Where it calls from.
     pub address: String,
-    /// Generation that it was last brought to; 0: none yet.
+    /// Generation that it shows; 0: none yet.
     pub generation: u64,
+    /// How far its stream has come.
+    #[serde(skip)]
+    pub progress: Progress,
     /// Resources it refuses.
     pub refusals: Vec<RefusalStatus>,
 }
@@ -113,6 +118,8 @@ pub struct Status {
     sidecars: Mutex<(u64, BTreeMap<u64, Sidecar>)>,
     /// Which generation was published when, the newest last.
     marks: Mutex<VecDeque<(Instant, u64)>>,
+    /// Pods that should have a sidecar and have none.
+    pub unmeshed: Lacks,
 }
 
 /// A sidecar's entry; it goes when this is dropped.
@@ -145,7 +152,8 @@ impl Status {
 
     /// The sidecars that are connected, by workload.
     pub fn sidecars(&self) -> Vec<Sidecar> {
-        let mut sidecars: Vec<Sidecar> = self.lock().1.values().cloned().collect();
+        let at = |sidecar: &Sidecar| Sidecar { generation: sidecar.progress.generation(), ..sidecar.clone() };
+        let mut sidecars: Vec<Sidecar> = self.lock().1.values().map(at).collect();
         sidecars.sort_by(|a, b| a.workload.cmp(&b.workload));
         sidecars
     }

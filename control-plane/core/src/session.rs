@@ -129,6 +129,8 @@ pub struct Session {
     last_nonce: u64,
     /// Generation that the subscriber was last brought to, while nothing else has changed since.
     settled: Option<u64>,
+    /// Rises whenever names may come or go.
+    revision: u64,
 }
 
 /// An epoch that waits for its acknowledgement.
@@ -163,6 +165,7 @@ impl Session {
             in_flight: None,
             last_nonce: 0,
             settled: None,
+            revision: 0,
         };
         session.subscribe(hello.subscriptions, Vec::new())?;
         Ok(session)
@@ -232,6 +235,7 @@ impl Session {
         }
         let (wanted, missing) = self.closure(published);
         self.missing = missing;
+        self.revision += 1;
         self.refused.retain(|key, refusal| {
             matches!(wanted.get(key), Some(Some(resource)) if resource.version == refusal.version)
         });
@@ -261,6 +265,17 @@ impl Session {
         self.held.iter()
     }
 
+    /// Rises whenever [`Self::names`] or [`Self::addresses`] may have changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The names whose change may concern the subscriber, addresses apart; without scopes.
+    pub fn names(&self) -> impl Iterator<Item = &Key> {
+        let known = self.held.keys().chain(self.refused.keys()).chain(&self.absent).chain(&self.missing);
+        known.filter(|key| key.kind != ResourceType::Address)
+    }
+
     /// Whether an epoch waits for its acknowledgement.
     pub fn is_waiting(&self) -> bool {
         self.in_flight.is_some()
@@ -286,7 +301,7 @@ impl Session {
     }
 
     /// The addresses that are subscribed to.
-    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let subscribed = self.subscriptions.iter().filter(|key| key.kind == ResourceType::Address);
         subscribed.filter_map(|key| Some(key.name.parse::<SocketAddr>().ok()?.ip().to_canonical()))
     }

@@ -1,6 +1,7 @@
 //! The bench rig: Weft's pair of sidecars beside Envoy's and HAProxy's, in one run on one machine.
 //!
-//! Reads the command line, finds the peers, then for each scenario: `check` → `measure` → `report`.
+//! Reads the command line, finds the peers, then for each scenario: `check` → `measure` → `report`. The control
+//! plane at scale is measured by `scale`, apart from all others.
 //! README.md beside this crate tells the method and keeps the dated figures.
 //!
 //! Invariant: all traffic stays on loopback; every run is bounded in time; no child outlives the rig.
@@ -19,6 +20,7 @@ mod pki;
 mod plan;
 mod process;
 mod report;
+mod scale;
 mod tap;
 
 use std::io::Write as _;
@@ -33,6 +35,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use measure::{Effort, Entry, Place};
 use peer::Peer;
 use report::Report;
+
+/// The allocator of Weft's own binaries: the control plane of `scale` lives in the rig.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Compares what Weft's sidecars cost with Envoy and HAProxy, all in one run.
 #[derive(Parser)]
@@ -73,6 +79,9 @@ fn main() -> ExitCode {
         Some(process::EXEC) => process::become_program(&words[2..]).map(|()| true),
         Some(backend::BACKEND) => backend::serve(&words[2..]).map(|()| true),
         Some(peer::relay::RELAY) => peer::relay::serve(&words[2..]).map(|()| true),
+        Some(scale::plane::PLANE) => scale::plane::serve(&words[2..]).map(|()| true),
+        Some(scale::fleet::FLEET) => scale::fleet::serve(&words[2..]).map(|()| true),
+        Some(scale::SCALE) => scale::bench(&scale::Args::parse_from(&words[1..])),
         _ => bench(&Args::parse()),
     };
     match outcome {
@@ -166,8 +175,13 @@ fn peer(name: &str, args: &Args) -> Result<Box<dyn Peer>> {
 }
 
 fn out(args: &Args) -> Result<PathBuf> {
-    let folder = match &args.out {
-        Some(folder) => folder.clone(),
+    out_folder(args.out.as_deref())
+}
+
+/// The folder for reports: the one that was asked for, or one beside the binary.
+pub(crate) fn out_folder(asked: Option<&Path>) -> Result<PathBuf> {
+    let folder = match asked {
+        Some(folder) => folder.to_owned(),
         None => std::env::current_exe()?.parent().context("the rig has no folder")?.join("weft-bench-report"),
     };
     std::fs::create_dir_all(&folder)?;
@@ -181,7 +195,7 @@ fn write(out: &Path, report: &Report) -> Result<()> {
 }
 
 /// Idle connections need open files: as many as the system lets this process have.
-fn raise_open_files() -> Result<()> {
+pub(crate) fn raise_open_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(())

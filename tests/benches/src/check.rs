@@ -127,7 +127,7 @@ fn served(shape: Shape, hop: SocketAddr, alpn: &[Vec<u8>], pki: Option<&Pki>) ->
 
 /// Takes any server: the probe asks what B does, not who it is.
 #[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
+pub(crate) struct AnyServer(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(

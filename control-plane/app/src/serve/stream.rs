@@ -18,7 +18,7 @@ use crate::clock::unix_now;
 use crate::encode;
 use crate::metrics::{Metrics, Outcome};
 use crate::peer::{Peer, Proven};
-use crate::publish::{self, Reader};
+use crate::publish::{self, Reader, Seat};
 use crate::status::{Entry, RefusalStatus, Sidecar};
 
 /// Time for the first message. Source: as a TLS handshake.
@@ -48,6 +48,7 @@ struct Stream<'a> {
     requests: Streaming<v1::DiscoveryRequest>,
     sender: Sender,
     reader: Reader,
+    seat: Seat,
     workload: Workload,
     session: Session,
     entry: Entry,
@@ -66,7 +67,9 @@ pub(super) async fn run(
     let End(outcome, last) = match greet(&caller, &mut requests).await {
         Err(end) => end,
         Ok((workload, version, session)) => {
+            let seat = serve.interests.seat();
             let entry = serve.status.enter(Sidecar {
+                progress: seat.progress(),
                 workload: workload.to_string(),
                 identity: caller.proven.id.to_string(),
                 version,
@@ -76,8 +79,18 @@ pub(super) async fn run(
             tracing::info!(%workload, %address, "sidecar connected");
             serve.metrics.sidecars_connected.inc();
             let reader = serve.reader.clone();
-            let stream =
-                Stream { serve, caller, requests, sender, reader, workload, session, entry, sent: None };
+            let stream = Stream {
+                serve,
+                caller,
+                requests,
+                sender,
+                reader,
+                seat,
+                workload,
+                session,
+                entry,
+                sent: None,
+            };
             let end = Box::pin(stream.run()).await;
             serve.metrics.sidecars_connected.dec();
             end
@@ -128,10 +141,7 @@ impl Stream<'_> {
     async fn run(mut self) -> End {
         let end_of_life = self.end_of_life();
         loop {
-            let published = self.reader.borrow_and_update().clone();
-            if let Some(published) = published
-                && let Err(end) = self.bring_to(&published).await
-            {
+            if let Err(end) = self.bring().await {
                 return end;
             }
             let answer_by = self.sent.map_or_else(Instant::now, |(at, _)| at + self.serve.ack);
@@ -140,7 +150,7 @@ impl Stream<'_> {
                     Ok(Some(message)) => self.take(message),
                     Ok(None) | Err(_) => Err(End(Outcome::ByPeer, None)),
                 },
-                changed = self.reader.changed() => changed.map_err(|_| self.leave()),
+                () = self.seat.roused() => Ok(()),
                 () = self.serve.stop.cancelled() => Err(self.leave()),
                 () = sleep_until(answer_by), if self.sent.is_some() => {
                     let text = "an epoch was not acknowledged in time";
@@ -153,6 +163,20 @@ impl Stream<'_> {
             };
             if let Err(end) = step {
                 return end;
+            }
+        }
+    }
+
+    /// Brings the session to what is published. What it lives on is listed before a second look, so that a
+    /// change in between either rouses the stream or is seen.
+    async fn bring(&mut self) -> Result<(), End> {
+        loop {
+            let Some(published) = self.reader.borrow().clone() else { return Ok(()) };
+            self.bring_to(&published).await?;
+            self.seat.list(&self.session);
+            let newest = self.reader.borrow().as_ref().map(|newest| newest.generation());
+            if self.session.is_waiting() || newest == Some(published.generation()) {
+                return Ok(());
             }
         }
     }
@@ -222,10 +246,8 @@ impl Stream<'_> {
             key: refusal.key.clone(),
         });
         let refusals: Vec<RefusalStatus> = refusals.collect();
-        self.entry.update(|sidecar| {
-            sidecar.generation = generation;
-            sidecar.refusals = refusals;
-        });
+        self.entry.update(|sidecar| sidecar.refusals = refusals);
+        self.seat.reach(generation);
     }
 
     fn leave(&self) -> End {

@@ -1,15 +1,21 @@
 //! What a subscriber is owed, step by step and under random churn.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    compile::compile,
+    compile::{Compiler, compile},
     config::{Config, Resource, Trust},
-    fixtures::{SHOP, add, http_route, model, route},
-    model::{Kind, Model},
+    fixtures::{SHOP, add, documents, http_route, model, route},
+    model::{Kind, Model, read},
 };
 
 /// A stand-in for the wire: the debug form, and a hash that no test can make collide by accident.
@@ -166,6 +172,76 @@ fn equal_configs_are_not_published_twice_and_equal_resources_not_encoded_twice()
     let same = |name| Arc::ptr_eq(&body(&first, name), &body(&second, name));
     assert!(same("shop/cart:80"));
     assert!(!same("shop/catalog:80"));
+}
+
+#[test]
+fn each_resource_is_encoded_once_for_as_long_as_it_stays_equal() {
+    static ENCODED: AtomicUsize = AtomicUsize::new(0);
+    fn counting(resource: &Resource) -> Encoded {
+        ENCODED.fetch_add(1, Relaxed);
+        encode(resource)
+    }
+    let encoded = || ENCODED.swap(0, Relaxed);
+    let mut compiler = Compiler::new(model(SHOP));
+    let first = Published::nothing(counting).apply(&compiler.compile()).unwrap();
+    assert_eq!(encoded(), first.keys().len());
+    compiler.remove(Kind::Pod, "shop", "catalog-1");
+    let second = first.apply(&compiler.compile()).unwrap();
+    assert_eq!(
+        (second.generation(), encoded()),
+        (2, 1),
+        "the Backend that lost an endpoint, and nothing else"
+    );
+    let mut sessions: Vec<Session> =
+        (0..100).map(|_| session(&[outbound("shop/catalog:80"), outbound("shop/cart:80")])).collect();
+    let bodies: Vec<Epoch> = sessions.iter_mut().filter_map(|session| session.next(&second)).collect();
+    let shared = |epoch: &Epoch| {
+        let pairs = epoch.upserts.iter().zip(&bodies[0].upserts);
+        pairs.into_iter().all(|(one, other)| Arc::ptr_eq(&one.1.body, &other.1.body))
+    };
+    assert!(bodies.len() == 100 && bodies.iter().all(shared));
+    assert_eq!(encoded(), 0, "subscribers cost no encoding");
+}
+
+#[test]
+fn what_was_referred_to_before_it_was_there_is_sent_when_it_comes() {
+    let policy = "
+apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: shop}
+spec: {targetRefs: [{kind: Namespace}], action: Allow}
+";
+    let mut model = model(SHOP);
+    add(&mut model, policy);
+    let whole = compile(&model);
+    let mut without = whole.clone();
+    without.resources.remove(&Key::new(ResourceType::Authorization, "shop/closed"));
+    let first = Published::new(1, Arc::new(without), encode);
+    let mut session = session(&[]);
+    step(&mut session, &first);
+    let second = first.after(Arc::new(whole)).unwrap();
+    assert_eq!(step(&mut session, &second), ["+Authorization shop/closed"]);
+}
+
+#[test]
+fn a_session_that_slept_through_more_than_is_remembered_still_gets_the_difference() {
+    let mut compiler = Compiler::new(model(SHOP));
+    let mut published = Published::nothing(encode).apply(&compiler.compile()).unwrap();
+    let mut session = session(&[outbound("shop/catalog:80")]);
+    step(&mut session, &published);
+    compiler.remove(Kind::Pod, "shop", "catalog-1");
+    published = published.apply(&compiler.compile()).unwrap();
+    for round in 0..200 {
+        let service = format!(
+            "\napiVersion: v1\nkind: Service\nmetadata: {{name: s{round}, namespace: x}}\nspec: {{ports: [{{port: 80}}]}}"
+        );
+        for document in documents(&service) {
+            compiler.apply(read(document).unwrap().unwrap().object, None);
+        }
+        published = published.apply(&compiler.compile()).unwrap();
+    }
+    assert!(published.changes_since(1).is_none() && published.changes_since(200).is_some());
+    assert_eq!(step(&mut session, &published), ["+Backend shop/catalog:80"]);
 }
 
 #[test]

@@ -181,3 +181,199 @@ fn a_pod_that_calls_its_own_service_reaches_itself_by_its_identity_and_policy() 
         }
     }));
 }
+
+/// A client, and two pods that answer behind services of their own and behind one for both. `extra` are
+/// routes and policies.
+fn shop(extra: &str) -> String {
+    let pod = |number: u8, name: &str, app: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: test, labels: {{app: {app}, all: web}}, annotations: {{weft.dev/sidecar: injected}}}}\n\
+             spec: {{serviceAccountName: {app}, containers: [{{name: app, ports: [{{name: web, containerPort: 8080}}]}}]}}\n\
+             status: {{podIP: 10.88.{number}.2, podIPs: [{{ip: 10.88.{number}.2}}, {{ip: 'fd88:{number}::2'}}]}}\n---\n"
+        )
+    };
+    let service = |name: &str, selector: &str, ip: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: test}}\n\
+             spec: {{clusterIP: {ip}, selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: web, appProtocol: http}}, {{name: alt, port: 8080, targetPort: web}}]}}\n---\n"
+        )
+    };
+    [
+        pod(1, "client-0", "client").replace("all: web", "all: none"),
+        pod(2, "one-0", "one"),
+        pod(3, "two-0", "two"),
+        service("web", "all: web", "10.96.1.1"),
+        service("one", "app: one", "10.96.1.2"),
+        service("two", "app: two", "10.96.1.3"),
+        service("two-headless", "app: two", "None"),
+        extra.to_owned(),
+    ]
+    .concat()
+}
+
+const PODS: [&str; 3] = ["client-0", "one-0", "two-0"];
+
+async fn opened(extra: &str) -> Place {
+    let mut place = Place::new(&PODS, &shop(extra));
+    for (pod, name) in [("one-0", "one"), ("two-0", "two")] {
+        for port in ["8080", "9000"] {
+            application(place.pod(pod), name, &format!("[::]:{port}"));
+        }
+    }
+    place.start_control_plane().await;
+    for (number, pod) in (1..).zip(PODS) {
+        place.start_sidecar(number, pod).await;
+    }
+    place
+}
+
+fn marking(name: &str, parent: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: test}}\n\
+         spec:\n  parentRefs: [{{group: '', kind: Service, {parent}}}]\n  rules:\n  - filters: [{{type: ResponseHeaderModifier, responseHeaderModifier: {{set: [{{name: x-marked, value: {name}}}]}}}}]\n    \
+         backendRefs: [{{name: {name}, port: 80}}]\n---\n"
+    )
+}
+
+#[test]
+fn the_cluster_address_decides_and_never_the_host_and_a_pods_own_address_has_no_route() {
+    in_netns!(|| run(async {
+        let routes = [marking("two", "name: two"), marking("one", "name: one, port: 80")].concat();
+        let place = opened(&routes).await;
+        let client = place.pod("client-0");
+        let asking = |address: &str, host: &str| {
+            let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            let answer = send(client, None, address, request.as_bytes());
+            assert!(is_ok(&answer), "{address} {host}: {answer}");
+            let marked = answer.lines().find_map(|line| line.strip_prefix("x-marked: ")).map(str::to_owned);
+            (answer.lines().last().unwrap_or_default().to_owned(), marked)
+        };
+        for (address, host, by, mark) in [
+            ("10.96.1.3:80", "one", "two /", Some("two")),
+            ("10.96.1.3:8080", "one", "two /", Some("two")),
+            ("10.96.1.2:80", "two", "one /", Some("one")),
+            // The route names port 80 of this service alone.
+            ("10.96.1.2:8080", "two", "one /", None),
+            // By the pod's own address there is no service and no route.
+            ("10.88.3.2:8080", "two", "two /", None),
+            ("[fd88:3::2]:8080", "two", "two /", None),
+        ] {
+            assert_eq!(asking(address, host), (by.to_owned(), mark.map(str::to_owned)), "{address} {host}");
+        }
+    }));
+}
+
+#[test]
+fn five_hundred_calls_at_once_are_shared_by_weight_and_soon_done() {
+    in_netns!(|| run(async {
+        let split = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: split, namespace: test}
+spec:
+  parentRefs: [{group: '', kind: Service, name: web, port: 80}]
+  rules: [{backendRefs: [{name: one, port: 80, weight: 70}, {name: two, port: 80, weight: 30}, {name: nobody, port: 80, weight: 0}]}]
+";
+        let place = opened(split).await;
+        let client = place.pod("client-0");
+        let begun = std::time::Instant::now();
+        let answers: Vec<String> = client.run(|| {
+            std::thread::scope(|scope| {
+                let calls: Vec<_> = (0..50)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            (0..10).map(|_| get(client, None, "10.96.1.1:80", "/")).collect::<Vec<_>>()
+                        })
+                    })
+                    .collect();
+                calls.into_iter().flat_map(|call| call.join().unwrap()).collect()
+            })
+        });
+        let took = begun.elapsed();
+        let by = |name: &str| answers.iter().filter(|answer| is_ok(answer) && answer.ends_with(name)).count();
+        let (one, two) = (by("one /\n"), by("two /\n"));
+        assert_eq!(one + two, 500, "{:?}", answers.iter().find(|answer| !is_ok(answer)));
+        assert!((325..=375).contains(&one), "{one} of 500 went to the backend of weight 70");
+        eprintln!("500 calls, each on a connection of its own, took {took:?}");
+    }));
+}
+
+#[test]
+fn headless_pods_and_undeclared_ports_are_mutual_tls_under_the_pods_own_policy() {
+    in_netns!(|| run(async {
+        if !has_other_users() {
+            return;
+        }
+        let policy = "\
+apiVersion: weft.dev/v1alpha1
+kind: TlsPolicy
+metadata: {name: strict, namespace: test}
+spec: {targetRefs: [{kind: Workload, selector: {app: two}}], mode: Strict}
+---
+apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: not-nine, namespace: test}
+spec: {targetRefs: [{kind: Workload, selector: {app: two}}], action: Deny, rules: [{name: port, from: [{serviceAccounts: [test/one]}]}]}
+";
+        let place = opened(policy).await;
+        let client = place.pod("client-0");
+        assert!(get(client, None, "10.88.3.2:8080", "/direct").contains("two /direct"));
+        assert_eq!(send(client, None, "10.88.3.2:9000", b"undeclared\n"), "two undeclared\n");
+        assert_eq!(send(client, None, "[fd88:3::2]:9000", b"undeclared\n"), "two undeclared\n");
+        let line = place
+            .logged("two-0", "an undeclared port", |line| {
+                line["kind"] == "connection" && line["bytes.up"] == 11
+            })
+            .await;
+        assert_eq!(line["security"], "mutual_tls", "{line}");
+        assert_eq!(line["src.identity"], "spiffe://cluster.local/ns/test/sa/client", "{line}");
+        assert_eq!(send(place.pod("one-0"), None, "10.88.3.2:9000", b"let me in\n"), "");
+        let line = place.logged("two-0", "a refusal", |line| line["reason"] == "denied_by_policy").await;
+        assert_eq!(line["policy"], "test/not-nine#port", "{line}");
+    }));
+}
+
+#[test]
+fn the_api_server_foreign_addresses_and_datagrams_are_left_as_they_are() {
+    in_netns!(|| run(async {
+        let kubernetes = "\
+apiVersion: v1
+kind: Service
+metadata: {name: kubernetes, namespace: default}
+spec: {clusterIP: 10.96.0.1, ports: [{name: https, port: 443, targetPort: 6443}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: kubernetes, namespace: default, labels: {kubernetes.io/service-name: kubernetes}}
+addressType: IPv4
+ports: [{name: https, port: 6443}]
+endpoints: [{addresses: [10.88.1.1], conditions: {ready: true}}]
+";
+        let place = opened(kubernetes).await;
+        let client = place.pod("client-0");
+        // A handshake of the application's own: it must arrive byte for byte, and so must what comes back.
+        let server = place.node.run(|| TcpListener::bind("10.88.1.1:6443").unwrap());
+        let hello =
+            [&[22, 3, 1, 0, 47, 1, 0, 0, 43, 3, 3][..], &[7; 32], &[0, 0, 2, 19, 1, 1, 0, 0, 0]].concat();
+        let mut stream = client.run(|| TcpStream::connect("10.96.0.1:443").unwrap());
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        std::io::Write::write_all(&mut stream, &hello).unwrap();
+        let (mut arrived, _) = server.accept().unwrap();
+        arrived.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut heard = vec![0; hello.len()];
+        std::io::Read::read_exact(&mut arrived, &mut heard).unwrap();
+        assert_eq!(heard, hello);
+        std::io::Write::write_all(&mut arrived, b"\x15\x03\x01").unwrap();
+        std::io::Read::read_exact(&mut stream, &mut heard[..3]).unwrap();
+        assert_eq!(heard[..3], *b"\x15\x03\x01");
+        // What an ExternalName leads to is an address that the mesh knows nothing about.
+        application(&place.node, "outside", "10.88.1.3:7777");
+        assert_eq!(send(client, None, "10.88.1.3:7777", b"hello\n"), "outside hello\n");
+        let socket = place.node.run(|| UdpSocket::bind("10.88.1.1:5353").unwrap());
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let asking = client.run(|| UdpSocket::bind("10.88.1.2:0").unwrap());
+        asking.send_to(b"?", "10.88.1.1:5353").unwrap();
+        let (length, from) = socket.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!((length, from), (1, asking.local_addr().unwrap()));
+    }));
+}

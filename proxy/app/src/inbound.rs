@@ -15,7 +15,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::spec::Protocol;
-use weft_proxy_core::{Head, Hop, Identity, Inbound, Peer, Probe, Reason, Sent, Taken, hygiene};
+use weft_proxy_core::{Detection, Head, Hop, Identity, Inbound, Peer, Probe, Reason, Sent, Taken, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 use weft_proxy_net::taken;
@@ -70,7 +70,9 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
             return bytes(&worker, &inbound, sock, record, here, plain).await;
         }
     }
-    let _ = detect::settle(&worker, &mut sock).await;
+    if detect::settle(&worker, &mut sock).await == Detection::Tls {
+        detect::whole_hello(&worker, &mut sock).await;
+    }
     match Box::pin(identify(&worker, sock)).await {
         Err(reason) => {
             record.reason(reason);

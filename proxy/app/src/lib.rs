@@ -40,3 +40,4 @@ mod worker;
 
 #[cfg(test)]
 mod testing;
+pub mod wait;

@@ -214,12 +214,12 @@ pub(super) async fn until_told_to_leave(desk: &Desk) -> anyhow::Result<()> {
 /// Leaves: lingers, finishes, cuts.
 pub(super) async fn leave(desk: &Desk, threads: Threads) {
     let mesh = desk.plane.snapshot().mesh.clone();
-    let mut deadline = mesh.drain_deadline;
+    let mut deadline = desk.settings.drain_deadline.unwrap_or(mesh.drain_deadline);
     if desk.settings.native_sidecar {
         // Nobody is left to take requests, and what would be sent here is safe to send elsewhere.
         deadline = deadline.min(WITHOUT_APPLICATION);
     } else {
-        tokio::time::sleep(mesh.drain_linger).await;
+        tokio::time::sleep(desk.settings.drain_linger.unwrap_or(mesh.drain_linger)).await;
     }
     advance(&desk.stage, Stage::Finishing);
     let done = async {

@@ -16,6 +16,9 @@ use crate::model::{SIDECAR_ANNOTATION, SIDECAR_CONTAINER};
 
 /// Where the token lies in the sidecar. Source: the contract between injector and sidecar.
 const TOKEN_FOLDER: &str = "/var/run/secrets/weft.dev";
+/// Where Kubernetes puts the token for its own API into containers without a mount there.
+/// Source: the ServiceAccount admission plugin.
+const API_TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The sidecar's program in its image. Source: the image's entry point.
 const PROGRAM: &str = "/weft-proxy";
 /// Seconds between two looks at readiness once it was ready. Source: Weft's own.
@@ -112,7 +115,10 @@ impl Build<'_> {
         let mut set = |name: &str, value: Value| container.insert(name.to_owned(), value);
         set("env", self.environment());
         set("ports", json!([{"name": "weft-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}]));
-        set("volumeMounts", json!([{"name": IDENTITY_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": true}]));
+        // At the second path too: Kubernetes would put the token for its API there, which the sidecar must
+        // not hold.
+        let mount = |path: &str| json!({"name": IDENTITY_VOLUME, "mountPath": path, "readOnly": true});
+        set("volumeMounts", json!([mount(TOKEN_FOLDER), mount(API_TOKEN_FOLDER)]));
         set(
             "startupProbe",
             json!({

@@ -14,7 +14,8 @@ use crate::model::{Kind, Model, ObjectKey, Pod};
 
 /// What to do about a pod without its sidecar.
 const RESTART: &str = "it was created while the injector did not answer, or before its namespace asked: \
-                       restart it (kubectl rollout restart)";
+                       restart it (kubectl rollout restart); if it then has none again, an event \
+                       SidecarNotInjected of it or of its owner says why";
 
 /// Pods without the sidecar they should have, and why, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

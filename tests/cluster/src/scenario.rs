@@ -1,0 +1,209 @@
+//! A mesh on a cluster, as scenarios meet it: installed as a user installs it, and used by `kubectl`, `weft`
+//! and requests from pods.
+//!
+//! ```text
+//! Mesh     a cluster, the Gateway API's kinds, Weft installed      one of a test binary
+//! Space    a namespace, meshed or plain                            one of a test
+//! App      a deployment of `weft-load` with its Service            as many as a test needs
+//! Answer   what one request brought back                           Tap: what the node's interfaces saw
+//! ```
+//!
+//! Invariant: everything goes through what a user has: `kubectl`, `weft`, manifests, requests from pods.
+
+mod answer;
+mod app;
+mod space;
+mod tap;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+pub use answer::{Answer, field};
+pub use app::{App, LOAD_IMAGE, load_manifest};
+pub use space::{Load, Space};
+pub use tap::{Stream, Tap};
+
+use crate::cluster::{Cluster, Options};
+use crate::image::Image;
+use crate::mesh::Programs;
+use crate::part::CONFORMANCE;
+use crate::{program, skip};
+
+/// Tag of the images that scenarios run.
+pub const TAG: &str = "test";
+/// Every request is logged, so that a scenario can read what a sidecar knew of it.
+const MESH: &str = "
+apiVersion: weft.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh}
+spec: {accessLog: All}
+";
+
+/// A mesh that is up.
+#[derive(Debug)]
+pub struct Mesh {
+    /// The cluster that it is installed on.
+    pub cluster: Cluster,
+    programs: Programs,
+}
+
+/// What a test binary wants its mesh to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Pods and Services have IPv6 addresses too.
+    pub dual_stack: bool,
+    /// Flags of `weft install`.
+    pub install: &'static [&'static str],
+}
+
+impl Mesh {
+    /// The mesh that this test process's tests share, brought up at first use as the first caller wishes.
+    ///
+    /// `None` where the machine cannot hold one, which has then been said loudly.
+    ///
+    /// # Panics
+    /// It did not come up; or it cannot, and `CI=true`.
+    pub fn shared(wish: Wish) -> Option<&'static Self> {
+        static SHARED: OnceLock<Result<Mesh, String>> = OnceLock::new();
+        if let Some(reason) = skip::missing() {
+            skip::say(&reason);
+            return None;
+        }
+        match SHARED.get_or_init(|| Self::start(wish).map_err(|error| format!("{error:#}"))) {
+            Ok(mesh) => Some(mesh),
+            Err(error) => panic!("the mesh did not come up: {error}"),
+        }
+    }
+
+    fn start(wish: Wish) -> anyhow::Result<Self> {
+        let programs = Programs::build("dev")?;
+        let mut options = Options::new(&format!("mesh-{}", std::process::id()));
+        options.dual_stack = wish.dual_stack;
+        options.images = images(&programs)?;
+        let mesh = Self { cluster: Cluster::start(&options)?, programs };
+        for definitions in standard_kinds()? {
+            mesh.cluster.apply(&definitions)?;
+        }
+        mesh.install(wish.install)?;
+        mesh.cluster.apply(MESH)?;
+        Ok(mesh)
+    }
+
+    /// Installs Weft as its README says, and waits until `weft check` has nothing to say against it.
+    ///
+    /// # Errors
+    /// What was refused, or what `weft check` says in the end.
+    pub fn install(&self, flags: &[&str]) -> anyhow::Result<()> {
+        let tag = format!("image.tag={TAG}");
+        let always = ["install", "--set", &tag, "--set", "image.pullPolicy=Never"];
+        let objects = self.weft(&[&always, flags].concat())?;
+        self.cluster.apply(&objects)?;
+        self.cluster.rolled_out("weft-system", "deployment/weft-control-plane")?;
+        self.cluster
+            .wait_until("weft-system", "`weft check` to succeed", || self.weft(&["check"]).map(Some))?;
+        Ok(())
+    }
+
+    /// Runs `weft` as a user of the cluster, and gives what it wrote to its standard output.
+    ///
+    /// # Errors
+    /// It failed; with what it said.
+    pub fn weft(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        program::output(self.weft_command().args(arguments))
+    }
+
+    /// [`weft`](Self::weft), whether it succeeds or not, reading `input`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn try_weft(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        program::fed(self.weft_command().args(arguments), input.as_bytes())
+    }
+
+    fn weft_command(&self) -> Command {
+        self.cluster.command(self.programs.file("weft"))
+    }
+
+    /// A namespace whose pods get sidecars.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn meshed(&self, name: &str) -> anyhow::Result<Space<'_>> {
+        self.space(name, &["weft.dev/inject=enabled"])
+    }
+
+    /// A namespace of pods without sidecars.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn plain(&self, name: &str) -> anyhow::Result<Space<'_>> {
+        self.space(name, &[])
+    }
+
+    /// A namespace with labels.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn space(&self, name: &str, labels: &[&str]) -> anyhow::Result<Space<'_>> {
+        self.cluster.namespace(name, labels)?;
+        Ok(Space::new(self, name))
+    }
+
+    /// Reads what crosses the node's interfaces from or to a port, from now on.
+    ///
+    /// # Errors
+    /// The tap cannot be started.
+    pub fn tap(&self, marker: &str, port: u16) -> anyhow::Result<Tap> {
+        Tap::start(self.cluster.command(program::beside("weft-load")?), marker, port)
+    }
+
+    /// An object, as the API server has it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn object(&self, namespace: &str, name: &str) -> anyhow::Result<Value> {
+        let text = self.cluster.kubectl(&["get", "--namespace", namespace, name, "--output=json"])?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+}
+
+/// The images of the mesh and of its tests' workload.
+fn images(programs: &Programs) -> anyhow::Result<Vec<PathBuf>> {
+    let load = program::beside("weft-load")?;
+    let folder = load.parent().unwrap_or(Path::new("/")).join("images");
+    let mut archives: Vec<PathBuf> = Vec::new();
+    // Another test binary may be at it; whoever comes second finds it done.
+    std::fs::create_dir_all(&folder)?;
+    let lock = std::fs::File::create(folder.join("lock"))?;
+    lock.lock()?;
+    archives.extend(programs.images(&folder, TAG)?.into_iter().map(|(archive, _)| archive));
+    let archive = folder.join("weft-load.tar");
+    Image::new(LOAD_IMAGE)
+        .program("/weft-load", &load)?
+        .folder("/tmp", 0o1777)
+        .entry_point(&["/weft-load"])
+        .user(1000)
+        .save(&archive)?;
+    archives.push(archive);
+    Ok(archives)
+}
+
+/// The Gateway API's standard kinds, of the very version whose conformance suite is run.
+fn standard_kinds() -> anyhow::Result<Vec<String>> {
+    let mut command = Command::new(program::find("go").context("go is needed for the Gateway API's kinds")?);
+    command.current_dir(CONFORMANCE.recipe()).env("GOFLAGS", "-mod=mod").env("GOTOOLCHAIN", "local");
+    let module = program::output(command.args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"]))?;
+    let folder = Path::new(module.trim()).join("config/crd/standard");
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            texts.push(std::fs::read_to_string(path)?);
+        }
+    }
+    Ok(texts)
+}

@@ -15,8 +15,9 @@ mod app;
 mod space;
 mod tap;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
@@ -159,6 +160,32 @@ impl Mesh {
     /// The tap cannot be started.
     pub fn tap(&self, marker: &str, port: u16) -> anyhow::Result<Tap> {
         Tap::start(self.cluster.command(program::beside("weft-load")?), marker, port)
+    }
+
+    /// Runs `weft-load` on the node, where the kubelet runs; gives each line it told.
+    ///
+    /// # Errors
+    /// It could not be run.
+    pub fn on_node(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let told = program::output(self.cluster.command(program::beside("weft-load")?).args(arguments))?;
+        told.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// One request through `kubectl port-forward`.
+    ///
+    /// # Errors
+    /// The forwarding does not come up, or the request could not be made.
+    pub fn forwarded(&self, namespace: &str, pod: &str, port: u16, path: &str) -> anyhow::Result<Value> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(["port-forward", "--namespace", namespace, pod, &format!(":{port}")]);
+        let mut forward = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(forward.stdout.take().context("a pipe was asked for")?).read_line(&mut line)?;
+        let here = line.split("->").next().and_then(|line| line.rsplit(' ').find(|word| !word.is_empty()));
+        let told = self.on_node(&["get", &format!("http://{}{path}", here.unwrap_or_default())]);
+        forward.kill()?;
+        forward.wait()?;
+        told?.into_iter().next().context("nothing was told")
     }
 
     /// An object, as the API server has it.

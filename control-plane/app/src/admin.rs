@@ -27,7 +27,7 @@ use weft_control_plane_core::session::Published;
 use crate::encode;
 use crate::log::LogLevel;
 use crate::publish::Reader;
-use crate::status::{self, Manifests, Sidecar, Status};
+use crate::status::{self, Manifests, ObjectStatus, Sidecar, Status};
 
 /// Connections at once. Source: Weft's own; a scraper, a probe and a few people.
 const CONNECTIONS: usize = 64;
@@ -62,6 +62,8 @@ struct StatusPage {
     generation: u64,
     #[serde(flatten)]
     manifests: Manifests,
+    /// What became of the objects that attach to something.
+    objects: Vec<ObjectStatus>,
     sidecars: Sidecars,
 }
 
@@ -149,6 +151,7 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status_page))
         .route("/config", get(config))
+        .route("/reach", get(reach))
         .route("/log", get(log).put(set_log))
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(admin)
@@ -181,17 +184,27 @@ async fn status_page(State(admin): State<Admin>) -> Response {
     let list = admin.status.sidecars();
     let current = list.iter().filter(|sidecar| Some(sidecar.generation) == generation).count();
     let refusing = list.iter().filter(|sidecar| !sidecar.refusals.is_empty()).count();
-    let mut manifests = Manifests::clone(&admin.status.manifests());
+    let manifests = Manifests::clone(&admin.status.manifests());
+    let mut objects = status::objects(&admin.status.report());
     if let Some(published) = published {
-        status::attribute(&mut manifests.objects, &list, &published);
+        status::attribute(&mut objects, &list, &published);
     }
     axum::Json(StatusPage {
         ready: generation.is_some(),
         generation: generation.unwrap_or(0),
         manifests,
+        objects,
         sidecars: Sidecars { connected: list.len(), current, refusing, list },
     })
     .into_response()
+}
+
+/// What this replica's sidecars make of what it publishes: the leader adds up all replicas' answers.
+async fn reach(State(admin): State<Admin>) -> Response {
+    let Some(published) = admin.reader.borrow().clone() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet\n").into_response();
+    };
+    axum::Json(admin.status.summary(&published, std::time::Instant::now())).into_response()
 }
 
 /// Everything that is published; with `?name=` those resources whole.

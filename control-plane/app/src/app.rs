@@ -1,8 +1,10 @@
-//! Wires the walk together: folder → model → published state → streams, the authority beside it, the
+//! Wires the walk together: folder or cluster → model → published state → streams, the authority beside it, the
 //! administrator's port, and the end of all of them.
 //!
 //! Invariant: what is bound is told with its real address; what was started is stopped within a
 //! deadline.
+
+mod origin;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,22 +18,21 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use weft_proto::names::is_subdomain;
 
+use self::origin::{Origin, Parts, Watching};
 use crate::admin::{self, Admin};
 use crate::args::RunArgs;
-use crate::authority::{Authority, AuthoritySettings};
-use crate::certify::{self, Certify};
+use crate::authority::Authority;
+use crate::certify::Certify;
 use crate::files;
 use crate::grpc;
 use crate::listen::Doorway;
 use crate::log::LogLevel;
 use crate::metrics::Metrics;
 use crate::publish::{self, Publisher, Reader};
-use crate::reload::Reload;
 use crate::serve::{Limits, Serve};
 use crate::status::Status;
+use crate::take::Take;
 use crate::tls::{self, OwnCertificate};
-use crate::tokens::Tokens;
-use crate::watch::Watch;
 
 /// How long the end may take. Source: Kubernetes gives 30 s; the streams need one message each.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -48,13 +49,14 @@ pub struct ControlPlane {
     pub trust_anchors: String,
     reader: Reader,
     stop: CancellationToken,
-    watch: Watch,
+    watching: Watching,
     serve: Serve,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl ControlPlane {
-    /// Binds, reads the folder for the first time in the background, and serves.
+    /// Binds, takes the facts for the first time in the background, and serves. In a cluster it waits
+    /// for the authority's Secret.
     ///
     /// # Errors
     /// An address cannot be bound, the state or the tokens cannot be used, a setting makes no sense.
@@ -67,36 +69,19 @@ impl ControlPlane {
             "--trust-domain {:?} is no name",
             args.trust_domain
         );
-        let authority = Arc::new(authority(args)?);
-        if let Some(path) = &args.write_trust_anchors {
-            files::write_atomically(path, authority.anchors_pem().as_bytes(), 0o644)?;
-        }
-        let tokens = Tokens::open(args.join_tokens.as_deref(), args.state.as_deref());
-        let tokens = tokens.map_err(|reason| anyhow::anyhow!("join tokens: {reason}"))?;
-
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let status = Arc::new(Status::default());
         let publisher = Publisher::default();
         let reader = publisher.reader();
+        // Whatever is started below ends with this value, also when the start itself ends early.
         let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let mut origin = Origin::open(args, &mut registry, &stop).await?;
 
-        let own = Arc::new(OwnCertificate::issue(&authority)?);
-        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&authority, Arc::clone(&own))?));
-        let listener = bind(args.listen).await?;
         let admin_listener = bind(args.admin).await?;
+        let listener = bind(args.listen).await?;
         let (grpc, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
-
-        let doorway = Doorway {
-            acceptor,
-            trust_domain: args.trust_domain.as_str().into(),
-            connections: args.max_streams.saturating_add(SPARE_CONNECTIONS),
-            metrics: metrics.clone(),
-            stop: stop.clone(),
-        };
-        let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
-        let serve = Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), limits, stop.clone());
-        let certify = certify(&authority, tokens, reader.clone(), metrics.clone());
         let page = Admin {
             registry: Arc::new(registry),
             status: Arc::clone(&status),
@@ -104,21 +89,44 @@ impl ControlPlane {
             log,
             stop: stop.clone(),
         };
+        // First of all: it answers "live, not ready" while the authority is waited for.
+        let admin_task = tokio::spawn(admin::serve(admin_listener, page));
+
+        let authority = origin.authority(args).await?;
+        if let Some(path) = &args.write_trust_anchors {
+            files::write_atomically(path, authority.anchors_pem().as_bytes(), 0o644)?;
+        }
+        publisher.trust_in(authority.trust());
+        let namespace = args.cluster.root_namespace();
+        let own = Arc::new(OwnCertificate::issue(&authority, namespace)?);
+        let doorway = Doorway {
+            acceptor: TlsAcceptor::from(Arc::new(tls::server_config(&authority, Arc::clone(&own))?)),
+            trust_domain: args.trust_domain.as_str().into(),
+            connections: args.max_streams.saturating_add(SPARE_CONNECTIONS),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
+        let serve = Serve::new(reader.clone(), Arc::clone(&status), metrics.clone(), limits, stop.clone());
+        let own_id = tls::own_identity(&args.trust_domain, namespace);
+        let proofs = origin.proofs(reader.clone());
+        let certify = Certify::new(Arc::clone(&authority), own_id, proofs, metrics.clone());
         let tasks = vec![
             tokio::spawn(grpc::serve(listener, doorway, serve.clone(), certify)),
-            tokio::spawn(admin::serve(admin_listener, page)),
+            admin_task,
             tokio::spawn(renewal(own, Arc::clone(&authority), metrics.clone())),
             tokio::spawn(publish::follow(publisher.clone(), Arc::clone(&authority))),
         ];
-        let folder = args.manifests.as_deref().context("--manifests is missing")?;
-        let mut reload = Reload::new(folder, &authority, publisher, status, metrics);
-        let watch =
-            Watch::start(folder, move |cause, settled, noticed| reload.look(cause, settled, noticed))?;
+        let take = Take::new(publisher, Arc::clone(&status), metrics.clone());
+        let parts =
+            Parts { authority: &authority, reader: reader.clone(), status, metrics, stop: stop.clone() };
+        let watching = origin.begin(take, parts)?;
         let trust_anchors = authority.anchors_pem();
-        Ok(Self { grpc, admin, trust_anchors, reader, stop, watch, serve, tasks })
+        guard.disarm();
+        Ok(Self { grpc, admin, trust_anchors, reader, stop, watching, serve, tasks })
     }
 
-    /// Waits for the first good state of the manifests.
+    /// Waits for the first good state.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -145,7 +153,7 @@ impl ControlPlane {
         if let Some(server) = self.tasks.first_mut() {
             let _ = tokio::time::timeout(FAREWELL, server).await;
         }
-        self.watch.stop();
+        self.watching.stop(FAREWELL).await;
     }
 }
 
@@ -156,26 +164,8 @@ impl Drop for ControlPlane {
     }
 }
 
-fn authority(args: &RunArgs) -> anyhow::Result<Authority> {
-    let settings = AuthoritySettings {
-        state: args.state.clone(),
-        trust_domain: args.trust_domain.clone(),
-        intermediate: args.intermediate,
-        leaf_life: args.certificate_life,
-    };
-    Authority::open(&settings).context("the certificate authority cannot start")
-}
-
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
-}
-
-fn certify(authority: &Arc<Authority>, tokens: Tokens, reader: Reader, metrics: Metrics) -> Certify {
-    let accounts: certify::Accounts = Arc::new(move |workload| {
-        let published = reader.borrow().clone()?;
-        publish::account(&published, workload).map(str::to_owned)
-    });
-    Certify::new(Arc::clone(authority), tokens, accounts, metrics)
 }
 
 async fn renewal(own: Arc<OwnCertificate>, authority: Arc<Authority>, metrics: Metrics) {

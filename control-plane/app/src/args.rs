@@ -101,6 +101,13 @@ pub struct ClusterArgs {
     pub injector_config: Option<PathBuf>,
 }
 
+impl ClusterArgs {
+    /// Namespace whose policies may be for the whole mesh; a folder's is always the same.
+    pub fn root_namespace(&self) -> &str {
+        if self.kubernetes { &self.namespace } else { OWN_NAMESPACE }
+    }
+}
+
 impl Default for ClusterArgs {
     fn default() -> Self {
         let namespace = OWN_NAMESPACE.to_owned();

@@ -3,9 +3,11 @@
 //! Before it: `listen` proved who the peer is, if it showed a certificate. After it: the sidecar
 //! holds a chain and opens its stream with it.
 //!
-//! Invariant: an identity is given for a join token that speaks for it, or renewed for a peer that
-//! proved that very identity; nothing else.
-//! Invariant: a token counts as used once a certificate was signed for it, and before it leaves.
+//! Invariant: an identity is given for a proof that speaks for it, or renewed for a peer that proved
+//! that very identity; nothing else.
+//! Invariant: a join token counts as used once a certificate was signed for it, and before it leaves.
+
+mod refused;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +19,13 @@ use weft_proto::names::{SpiffeId, Workload};
 use weft_proto::v1;
 use weft_proto::v1::identity_server::Identity;
 
+use self::refused::Refused;
 use crate::authority::{Authority, AuthorityError, Leaf};
 use crate::clock::unix_now;
 use crate::csr;
 use crate::metrics::{Metrics, Outcome};
 use crate::peer::Peer;
-use crate::tls::own_identity;
+use crate::token_review::TokenReviewer;
 use crate::tokens::{Grant, TokenError, Tokens};
 
 /// Requests that are signed at once. Source: Weft's own; a signature takes a fraction of a millisecond.
@@ -38,112 +41,123 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Service account of a workload by the model; none: the workload is not known.
 pub type Accounts = Arc<dyn Fn(&Workload) -> Option<String> + Send + Sync>;
 
+/// How a caller without a certificate proves who it is.
+#[derive(Clone)]
+pub enum Proofs {
+    /// By a join token of the operator's list; the model knows the service accounts.
+    JoinTokens(Arc<Mutex<Tokens>>, Accounts),
+    /// By the token of its pod, which the API server reviews.
+    TokenReview(Arc<TokenReviewer>),
+}
+
 /// The service.
 #[derive(Clone)]
 pub struct Certify {
     authority: Arc<Authority>,
-    tokens: Arc<Mutex<Tokens>>,
-    accounts: Accounts,
+    own: SpiffeId,
+    proofs: Proofs,
     metrics: Metrics,
     turns: Arc<Semaphore>,
 }
 
-/// What the caller is given, and by which token.
+/// What the caller is given, and by which proof.
 struct Decision {
     id: SpiffeId,
-    grant: Option<Grant>,
+    proof: Proof,
+}
+
+enum Proof {
+    Certificate,
+    JoinToken(Grant),
+    Pod,
 }
 
 impl Certify {
-    /// A service that signs with `authority` what `tokens` and `accounts` allow.
-    pub fn new(authority: Arc<Authority>, tokens: Tokens, accounts: Accounts, metrics: Metrics) -> Self {
-        Self {
-            authority,
-            tokens: Arc::new(Mutex::new(tokens)),
-            accounts,
-            metrics,
-            turns: Arc::new(Semaphore::new(SIGNING)),
-        }
+    /// A service that signs with `authority` what `proofs` allow; `own` is the control plane's identity,
+    /// which nobody gets.
+    pub fn new(authority: Arc<Authority>, own: SpiffeId, proofs: Proofs, metrics: Metrics) -> Self {
+        Self { authority, own, proofs, metrics, turns: Arc::new(Semaphore::new(SIGNING)) }
     }
 
-    fn answer(&self, request: &v1::SignRequest, peer: &Peer) -> Result<v1::SignResponse, Status> {
-        let decision = self.decide(request, peer)?;
-        let key = csr::proven_key(&request.csr).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
-        let leaf = self.authority.sign(&decision.id, &key).map_err(|error| not_ready(&error))?;
-        if let Some(grant) = &decision.grant {
-            self.tokens().spend(grant).map_err(|error| token_status(&error))?;
-        }
-        let kind = if decision.grant.is_some() { Outcome::Join } else { Outcome::Renewal };
-        Metrics::count(&self.metrics.certificates, kind);
-        let (id, workload) = (decision.id.to_string(), request.workload.as_str());
-        tracing::info!(%id, workload, not_after = leaf.not_after, "certificate issued");
-        Ok(self.response(&leaf))
-    }
-
-    fn decide(&self, request: &v1::SignRequest, peer: &Peer) -> Result<Decision, Status> {
+    async fn answer(&self, request: v1::SignRequest, peer: &Peer) -> Result<v1::SignResponse, Refused> {
         let workload: Workload = request
             .workload
             .parse()
-            .map_err(|bad: weft_proto::names::BadName| Status::invalid_argument(bad.to_string()))?;
+            .map_err(|bad: weft_proto::names::BadName| Refused::bad(bad.to_string()))?;
         let decision = match request.token.as_str() {
-            "" => Decision { id: self.renewed(&workload, peer)?, grant: None },
-            token => self.joined(&workload, token)?,
+            "" => Decision { id: self.renewed(&workload, peer).await?, proof: Proof::Certificate },
+            token => self.joined(&workload, token).await?,
         };
-        if decision.id == own_identity(self.authority.trust_domain()) {
-            return Err(Status::permission_denied("the control plane's own identity is never given away"));
+        if decision.id == self.own {
+            return Err(Refused::denied("the control plane's own identity is never given away"));
         }
-        Ok(decision)
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|_| Refused::not_ready("stopping"))?;
+        let this = self.clone();
+        // Signing and the list of tokens are blocking work, away from the streams.
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            this.issue(&workload, &decision, &request.csr)
+        });
+        work.await.unwrap_or_else(|_| Err(Refused::internal("signing failed")))
+    }
+
+    fn issue(
+        &self,
+        workload: &Workload,
+        decision: &Decision,
+        csr: &[u8],
+    ) -> Result<v1::SignResponse, Refused> {
+        let key = csr::proven_key(csr).map_err(|bad| Refused::forged_csr(&bad))?;
+        let leaf = self.authority.sign(&decision.id, &key).map_err(|error| not_ready(&error))?;
+        let kind = match (&decision.proof, &self.proofs) {
+            (Proof::JoinToken(grant), Proofs::JoinTokens(tokens, _)) => {
+                lock(tokens).spend(grant).map_err(|error| refused_token(&error))?;
+                Outcome::Join
+            }
+            (Proof::Certificate, _) => Outcome::Renewal,
+            (Proof::Pod | Proof::JoinToken(_), _) => Outcome::Join,
+        };
+        Metrics::count(&self.metrics.certificates, kind);
+        let id = decision.id.to_string();
+        tracing::info!(%id, %workload, not_after = leaf.not_after, "certificate issued");
+        Ok(self.response(&leaf))
     }
 
     /// A peer with a certificate keeps the identity it proved, for a workload that may have it.
-    fn renewed(&self, workload: &Workload, peer: &Peer) -> Result<SpiffeId, Status> {
-        let proven = peer.identity.as_ref().ok_or_else(|| {
-            Status::unauthenticated("neither a join token nor a certificate: give one of them")
-        })?;
+    async fn renewed(&self, workload: &Workload, peer: &Peer) -> Result<SpiffeId, Refused> {
+        let proven = peer
+            .identity
+            .as_ref()
+            .ok_or_else(|| Refused::proof("neither a token nor a certificate: give one of them"))?;
         if proven.not_after <= unix_now() {
-            return Err(Status::unauthenticated("the certificate has expired: join again with a token"));
+            return Err(Refused::proof("the certificate has expired: join again with a token"));
         }
         let id = proven.id.clone();
-        let account = (self.accounts)(workload);
+        let account = match &self.proofs {
+            Proofs::JoinTokens(_, accounts) => accounts(workload),
+            Proofs::TokenReview(reviewer) => Some(reviewer.still_there(workload).await?),
+        };
         if id.namespace != workload.namespace || account.is_some_and(|account| account != id.service_account)
         {
-            return Err(Status::permission_denied(format!("{id} does not speak for workload {workload}")));
+            return Err(Refused::denied(format!("{id} does not speak for workload {workload}")));
         }
         Ok(id)
     }
 
-    fn joined(&self, workload: &Workload, token: &str) -> Result<Decision, Status> {
-        let grant = {
-            let mut tokens = self.tokens();
-            if let Err(reason) = tokens.reload() {
-                tracing::error!(reason, "join tokens were not reloaded; the last good list stays");
-            }
-            tokens.grant(token, unix_now()).map_err(|error| token_status(&error))?
-        };
-        let denied = || {
-            Status::permission_denied(format!(
-                "the join token does not speak for workload {workload}: check its entry in the token file"
-            ))
-        };
-        if grant.workload.as_ref().is_some_and(|only| only != workload) {
-            return Err(denied());
-        }
-        let known = (self.accounts)(workload);
-        let service_account = match (&grant.service_account, known) {
-            (Some(account), _) if account.namespace != workload.namespace => return Err(denied()),
-            (Some(account), Some(known)) if account.name != known => return Err(denied()),
-            (Some(account), _) => account.name.clone(),
-            (None, Some(known)) => known,
-            (None, None) => {
-                return Err(Status::unavailable(format!(
-                    "workload {workload} is not known yet, and the token names no service account: \
-                     add its Pod to the manifests, or serviceAccount to the token"
-                )));
+    async fn joined(&self, workload: &Workload, token: &str) -> Result<Decision, Refused> {
+        let (service_account, proof) = match &self.proofs {
+            Proofs::TokenReview(reviewer) => (reviewer.prove(workload, token).await?, Proof::Pod),
+            Proofs::JoinTokens(tokens, accounts) => {
+                let (tokens, token) = (Arc::clone(tokens), token.to_owned());
+                let granted = tokio::task::spawn_blocking(move || granted(&tokens, &token)).await;
+                let grant = granted.unwrap_or_else(|_| Err(Refused::internal("reading tokens failed")))?;
+                (account_of(&grant, workload, accounts(workload))?, Proof::JoinToken(grant))
             }
         };
         let trust_domain = self.authority.trust_domain().to_owned();
         let id = SpiffeId { trust_domain, namespace: workload.namespace.clone(), service_account };
-        Ok(Decision { id, grant: Some(grant) })
+        Ok(Decision { id, proof })
     }
 
     fn response(&self, leaf: &Leaf) -> v1::SignResponse {
@@ -158,11 +172,6 @@ impl Certify {
             renew_after: leaf.renew_after,
         }
     }
-
-    fn tokens(&self) -> std::sync::MutexGuard<'_, Tokens> {
-        // A panic elsewhere leaves the list as it was: entries are replaced whole.
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[tonic::async_trait]
@@ -170,51 +179,68 @@ impl Identity for Certify {
     async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the connection's peer is not known"))?;
-        let (this, request) = (self.clone(), request.into_inner());
+        let request = request.into_inner();
         let workload = request.workload.clone();
-        let address = peer.address;
-        let turns = Arc::clone(&self.turns);
-        let work = async move {
-            let turn = turns.acquire_owned().await.map_err(|_| Status::unavailable("stopping"))?;
-            // Signing and the token's file are blocking work, away from the streams.
-            let work = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                this.answer(&request, &peer)
-            });
-            work.await.unwrap_or_else(|_| Err(Status::internal("signing failed")))
-        };
-        let answer = tokio::time::timeout(DEADLINE, work).await;
-        let answer = answer.unwrap_or_else(|_| Err(Status::unavailable("signing took too long")));
-        if let Err(status) = &answer {
-            Metrics::count(&self.metrics.certificates, outcome(status));
-            tracing::warn!(%address, workload, code = ?status.code(), reason = status.message(), "no certificate");
-        }
-        answer.map(Response::new)
+        let answer = tokio::time::timeout(DEADLINE, self.answer(request, &peer)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Refused::not_ready("signing took too long")));
+        answer.map(Response::new).map_err(|Refused { outcome, status }| {
+            Metrics::count(&self.metrics.certificates, outcome);
+            let (address, reason) = (peer.address, status.message());
+            tracing::warn!(%address, workload, ?outcome, reason, "no certificate");
+            status
+        })
     }
 }
 
-fn outcome(status: &Status) -> Outcome {
-    match status.code() {
-        tonic::Code::InvalidArgument => Outcome::BadRequest,
-        tonic::Code::Unauthenticated => Outcome::BadProof,
-        tonic::Code::PermissionDenied => Outcome::NotAllowed,
-        _ => Outcome::NotReady,
+/// What a join token grants now.
+fn granted(tokens: &Mutex<Tokens>, token: &str) -> Result<Grant, Refused> {
+    let mut tokens = lock(tokens);
+    if let Err(reason) = tokens.reload() {
+        tracing::error!(reason, "join tokens were not reloaded; the last good list stays");
+    }
+    tokens.grant(token, unix_now()).map_err(|error| refused_token(&error))
+}
+
+/// The service account that a join token gives a workload.
+fn account_of(grant: &Grant, workload: &Workload, known: Option<String>) -> Result<String, Refused> {
+    let denied = || {
+        Refused::denied(format!(
+            "the join token does not speak for workload {workload}: check its entry in the token file"
+        ))
+    };
+    if grant.workload.as_ref().is_some_and(|only| only != workload) {
+        return Err(denied());
+    }
+    match (&grant.service_account, known) {
+        (Some(account), _) if account.namespace != workload.namespace => Err(denied()),
+        (Some(account), Some(known)) if account.name != known => Err(denied()),
+        (Some(account), _) => Ok(account.name.clone()),
+        (None, Some(known)) => Ok(known),
+        (None, None) => Err(Refused::not_ready(format!(
+            "workload {workload} is not known yet, and the token names no service account: \
+             add its Pod to the manifests, or serviceAccount to the token"
+        ))),
     }
 }
 
-fn token_status(error: &TokenError) -> Status {
+fn lock(tokens: &Mutex<Tokens>) -> std::sync::MutexGuard<'_, Tokens> {
+    // A panic elsewhere leaves the list as it was: entries are replaced whole.
+    tokens.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused_token(error: &TokenError) -> Refused {
     match error {
         TokenError::Unknown | TokenError::Expired | TokenError::Used => {
-            Status::unauthenticated(format!("{error}: ask for a fresh one"))
+            Refused::proof(format!("{error}: ask for a fresh one"))
         }
         TokenError::Unrecorded(reason) => {
             tracing::error!(reason, "the use of a join token cannot be recorded");
-            Status::unavailable("the use of the join token cannot be recorded")
+            Refused::not_ready("the use of the join token cannot be recorded")
         }
     }
 }
 
-fn not_ready(error: &AuthorityError) -> Status {
+fn not_ready(error: &AuthorityError) -> Refused {
     tracing::error!(%error, "the authority cannot sign");
-    Status::unavailable("the authority cannot sign; its log says why")
+    Refused::not_ready("the authority cannot sign; its log says why")
 }

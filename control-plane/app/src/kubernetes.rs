@@ -1,19 +1,92 @@
-//! What a control plane does with a Kubernetes API server besides watching it.
+//! What a control plane does with a Kubernetes API server.
 //!
 //! ```text
-//! lease → who writes        root → authority → trust        report → conditions → objects' status
+//! watch (discover, sight) → feed: facts → take          roll → token_review → certify
+//! lease → who writes        root → authority → trust    report → conditions → objects' status
 //!                           events: what a person should notice, from everywhere
 //! ```
 //!
 //! Invariant: every replica serves; only the holder of the Lease writes.
 
+pub mod chores;
+pub mod conditions;
 pub mod counts;
 pub mod events;
+pub mod feed;
 pub mod lease;
+pub mod pace;
+pub mod roll;
 pub mod root;
+pub mod source;
+pub mod trim;
 pub mod trust;
+pub mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kube::{Client, Config};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ClusterArgs;
+use crate::authority::Authority;
+use crate::metrics::Metrics;
+use crate::publish::Reader;
+use crate::status::Status;
+use crate::take::Reports;
+
+/// The cluster that this control plane serves.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The API server, for everything but the watches, which have a connection of their own.
+    pub client: Client,
+    /// How the API server is reached.
+    pub config: Config,
+    /// Namespace of the installation.
+    pub namespace: String,
+    /// Name of this control plane's pod.
+    pub pod_name: String,
+}
+
+/// What the chores of a cluster work with, all of it shared and live.
+#[derive(Clone)]
+pub struct Shared {
+    /// Signs certificates.
+    pub authority: Arc<Authority>,
+    /// Pods and namespaces, as far as certificates and the injector need them.
+    pub roll: roll::Roll,
+    /// What is published.
+    pub reader: Reader,
+    /// What became of every object.
+    pub reports: Reports,
+    /// Sidecars and their refusals.
+    pub status: Arc<Status>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Ends every chore.
+    pub stop: CancellationToken,
+}
+
+impl Cluster {
+    /// Connects as the settings say: inside a pod with its service account, elsewhere with the kubeconfig.
+    ///
+    /// # Errors
+    /// Neither is there, or it cannot be read. Whether the API server answers is not asked: it may come
+    /// later than this control plane.
+    ///
+    /// # Cancel safety
+    /// Nothing was started.
+    pub async fn connect(args: &ClusterArgs) -> anyhow::Result<Self> {
+        let config = Config::infer().await.context(
+            "no Kubernetes API server is known: run in a pod with a service account, or set KUBECONFIG",
+        )?;
+        let client = Client::try_from(config.clone()).context("the Kubernetes client cannot be made")?;
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let pod_name = args.pod_name.clone().unwrap_or_else(host);
+        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name })
+    }
+}
 
 /// What marks the objects that the control plane makes by itself.
 pub(crate) fn labels() -> BTreeMap<String, String> {

@@ -1,8 +1,8 @@
-//! The control plane, stand-alone: reads manifests from a folder, compiles them, and serves every
-//! sidecar its configuration and its certificate.
+//! The control plane: takes facts from a folder of manifests or from a Kubernetes cluster, compiles them,
+//! and serves every sidecar its configuration and its certificate.
 //!
 //! ```text
-//! watch → index (read) → reload: compile → publish → serve ‖ the sidecar's subscribe
+//! watch → index (read) → reload ┬ take: compile → publish → serve ‖ the sidecar's subscribe
 //! authority, tokens → certify ‖ the sidecar's certify        tls → listen, under both
 //! ```
 //!
@@ -30,7 +30,9 @@ pub mod reload;
 pub mod run;
 pub mod serve;
 pub mod status;
+pub mod take;
 pub mod tls;
+pub mod token_review;
 pub mod tokens;
 pub mod watch;
 pub mod webhook;

@@ -3,6 +3,8 @@
 //! Invariant: every limit and every refusal has a number here; labels are small closed sets, never
 //! names that users choose.
 
+pub mod watching;
+
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -37,6 +39,13 @@ pub enum Outcome {
     BadProof,
     NotAllowed,
     NotReady,
+    BadCsr,
+    ForgedToken,
+    ExpiredToken,
+    WrongAudience,
+    NotAPod,
+    AnotherPod,
+    UnknownPod,
     Good,
     Broken,
     Unchanged,
@@ -81,6 +90,8 @@ pub struct Metrics {
     pub objects_refused: Gauge,
     /// When the manifests were last taken, seconds since 1970.
     pub last_good_reload: Gauge,
+    /// Watches on an API server.
+    pub watching: watching::WatchMetrics,
 }
 
 impl Metrics {
@@ -103,6 +114,7 @@ impl Metrics {
             manifest_errors: Gauge::default(),
             objects_refused: Gauge::default(),
             last_good_reload: Gauge::default(),
+            watching: watching::WatchMetrics::register(registry),
         };
         metrics.register_streams(registry);
         metrics.register_manifests(registry);

@@ -29,7 +29,11 @@ pub struct Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.reason)
+        match self.file.as_str() {
+            // A cluster has no files.
+            "" => f.write_str(&self.reason),
+            file => write!(f, "{file}:{}: {}", self.line, self.reason),
+        }
     }
 }
 

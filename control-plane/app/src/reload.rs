@@ -13,44 +13,28 @@ use std::time::Instant;
 use weft_control_plane_core::build;
 use weft_control_plane_core::config::{Config, Key, Resource};
 use weft_control_plane_core::model::{Kind, Model, Object, Position};
-use weft_k8s::{Mesh, MeshSpec};
 
-use crate::authority::Authority;
 use crate::clock::unix_now;
 use crate::index::{Index, Look, Placed};
 use crate::metrics::{Metrics, Outcome};
-use crate::publish::Publisher;
 use crate::read::Problem;
-use crate::status::{self, Manifests, Status};
+use crate::status::Manifests;
+use crate::take::{self, Outgoing, Take};
 use crate::watch::{Cause, Seen};
-
-/// Trust domain of a mesh without a Mesh object. Source: the contract's default.
-const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
-/// Name of the one Mesh object. Source: the Mesh kind, which refuses any other.
-const MESH_NAME: &str = "mesh";
 
 /// What turns looks into published states.
 pub struct Reload {
     index: Index,
     trust_domain: String,
-    publisher: Publisher,
-    status: Arc<Status>,
-    metrics: Metrics,
+    take: Take,
     warned: BTreeMap<String, usize>,
 }
 
 impl Reload {
     /// Starts without a state.
-    pub fn new(
-        folder: &Path,
-        authority: &Authority,
-        publisher: Publisher,
-        status: Arc<Status>,
-        metrics: Metrics,
-    ) -> Self {
-        publisher.trust_in(authority.trust());
-        let trust_domain = authority.trust_domain().to_owned();
-        Self { index: Index::new(folder), trust_domain, publisher, status, metrics, warned: BTreeMap::new() }
+    pub fn new(folder: &Path, trust_domain: &str, take: Take) -> Self {
+        let trust_domain = trust_domain.to_owned();
+        Self { index: Index::new(folder), trust_domain, take, warned: BTreeMap::new() }
     }
 
     /// Looks at the folder and takes what is there.
@@ -67,16 +51,16 @@ impl Reload {
     /// A folder that is back as it was after it could not be read is good again.
     fn unchanged(&mut self, cause: Cause) {
         if cause != Cause::Poll {
-            Metrics::count(&self.metrics.reloads, Outcome::Unchanged);
+            Metrics::count(&self.take.metrics().reloads, Outcome::Unchanged);
         }
     }
 
     fn broken(&mut self, problems: Vec<Problem>) {
-        let mut manifests = Manifests::clone(&self.status.manifests());
+        let mut manifests = Manifests::clone(&self.take.status().manifests());
         if manifests.problems == problems {
             return;
         }
-        Metrics::count(&self.metrics.reloads, Outcome::Broken);
+        Metrics::count(&self.take.metrics().reloads, Outcome::Broken);
         for problem in &problems {
             tracing::error!(
                 file = problem.file,
@@ -85,9 +69,9 @@ impl Reload {
                 "the manifests are broken; the last good state stays"
             );
         }
-        self.metrics.manifest_errors.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
+        self.take.metrics().manifest_errors.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
         manifests.problems = problems;
-        self.status.set_manifests(manifests);
+        self.take.status().set_manifests(manifests);
     }
 
     fn take(&mut self, placed: &[Placed], noticed: Instant) {
@@ -95,22 +79,16 @@ impl Reload {
         let model = self.model(placed, &mut manifests);
         let started = Instant::now();
         let compiled = build(&model);
-        self.metrics.compile_duration.observe(started.elapsed().as_secs_f64());
+        self.take.metrics().compile_duration.observe(started.elapsed().as_secs_f64());
         if let Some(problem) = self.foreign_domain(&compiled.config, placed) {
             return self.broken(vec![problem]);
         }
-        manifests.objects = status::objects(&compiled.report);
         for line in compiled.report.lines() {
             tracing::warn!(problem = line, "an object is not in force as it was written");
         }
-        // Told before it is published: who sees an epoch finds its objects in the status.
-        self.told(&manifests);
-        self.status.set_manifests(manifests);
-        let (published, new) = self.publisher.publish(compiled.config);
-        Metrics::count(&self.metrics.reloads, if new { Outcome::Good } else { Outcome::Unchanged });
-        self.metrics.config_generation.set(i64::try_from(published.generation()).unwrap_or(i64::MAX));
-        self.metrics.reload_duration.observe(noticed.elapsed().as_secs_f64());
-        let (generation, objects) = (published.generation(), placed.len());
+        self.take.report(compiled.report);
+        let taken = self.take.publish(Outgoing::Whole(compiled.config), manifests, noticed);
+        let (generation, new, objects) = (taken.generation, taken.new, placed.len());
         let millis = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(generation, new, objects, millis, "the manifests were taken");
     }
@@ -131,9 +109,10 @@ impl Reload {
             let object = self.at_home(object.clone());
             model.apply(object, Some(Position { file: Arc::clone(file), line }));
         }
-        if !manifests.taken.contains_key(Kind::Mesh.as_str()) && self.trust_domain != DEFAULT_TRUST_DOMAIN {
-            let mesh = Mesh::new(MESH_NAME, MeshSpec::default());
-            model.apply(self.at_home(Object::Mesh(Box::new(mesh))), None);
+        if !manifests.taken.contains_key(Kind::Mesh.as_str())
+            && let Some(mesh) = take::default_mesh(&self.trust_domain)
+        {
+            model.apply(mesh, None);
         }
         for (kind, count) in &manifests.ignored {
             if self.warned.insert(kind.clone(), *count).is_none() {
@@ -162,18 +141,7 @@ impl Reload {
         (theirs != ours).then(|| Problem {
             file: place.map(|placed| placed.file.to_string()).unwrap_or_default(),
             line: place.map_or(0, |placed| placed.document.line),
-            reason: format!(
-                "the Mesh's trustDomain is {theirs:?}, the authority's is {ours:?}: correct one of them \
-                 (--trust-domain)"
-            ),
+            reason: take::foreign(theirs, ours),
         })
-    }
-
-    /// Sets the gauges of a taken state.
-    fn told(&self, manifests: &Manifests) {
-        let refused = manifests.objects.iter().filter(|object| !object.accepted).count();
-        self.metrics.manifest_errors.set(0);
-        self.metrics.objects_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
-        self.metrics.last_good_reload.set(i64::try_from(manifests.last_good_reload).unwrap_or(i64::MAX));
     }
 }

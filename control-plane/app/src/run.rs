@@ -42,7 +42,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn serve(args: &RunArgs, log: LogLevel) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    let mut control_plane = ControlPlane::start(args, log).await?;
+    let mut control_plane = tokio::select! {
+        started = ControlPlane::start(args, log) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let (grpc, admin) = (control_plane.grpc.to_string(), control_plane.admin.to_string());
     tracing::info!(grpc, admin, "listening");
     let ready = Ready { event: "ready", grpc, admin };

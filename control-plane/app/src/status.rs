@@ -1,10 +1,11 @@
 //! What became of the manifests and of the sidecars, for `/status` and for a person.
 //!
-//! Invariant: `manifests` is replaced whole by the watching thread; a sidecar's entry lives exactly
+//! Invariant: `manifests` and `report` are replaced whole by the watching thread; a sidecar's entry lives exactly
 //! as long as its stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -12,7 +13,14 @@ use weft_control_plane_core::config::{Key, Origin, Resource};
 use weft_control_plane_core::report::{Report, Subject};
 use weft_control_plane_core::session::Published;
 
+use crate::kubernetes::conditions::reach::Summary;
 use crate::read::Problem;
+
+/// How long a sidecar may take before it counts as behind. Source: Weft's own; a healthy one takes
+/// milliseconds, and one that does not answer in 30 s loses its stream.
+const LATE: Duration = Duration::from_secs(10);
+/// Generations that are remembered. Source: Weft's own; looks are seconds apart.
+const MARKS: usize = 64;
 
 /// The state of the manifests.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -26,8 +34,6 @@ pub struct Manifests {
     pub ignored: BTreeMap<String, usize>,
     /// Objects taken, by kind.
     pub taken: BTreeMap<String, usize>,
-    /// What became of the objects that attach to something.
-    pub objects: Vec<ObjectStatus>,
 }
 
 /// What became of one object.
@@ -103,7 +109,10 @@ pub struct RefusalStatus {
 #[derive(Debug, Default)]
 pub struct Status {
     manifests: ArcSwap<Manifests>,
+    report: ArcSwap<Report>,
     sidecars: Mutex<(u64, BTreeMap<u64, Sidecar>)>,
+    /// Which generation was published when, the newest last.
+    marks: Mutex<VecDeque<(Instant, u64)>>,
 }
 
 /// A sidecar's entry; it goes when this is dropped.
@@ -124,6 +133,16 @@ impl Status {
         self.manifests.store(Arc::new(manifests));
     }
 
+    /// What became of every object.
+    pub fn report(&self) -> Arc<Report> {
+        self.report.load_full()
+    }
+
+    /// Replaces what became of every object.
+    pub fn set_report(&self, report: Arc<Report>) {
+        self.report.store(report);
+    }
+
     /// The sidecars that are connected, by workload.
     pub fn sidecars(&self) -> Vec<Sidecar> {
         let mut sidecars: Vec<Sidecar> = self.lock().1.values().cloned().collect();
@@ -134,6 +153,27 @@ impl Status {
     /// How many sidecars are connected.
     pub fn connected(&self) -> usize {
         self.lock().1.len()
+    }
+
+    /// What the sidecars make of what is published. Those count as behind that have not even taken what
+    /// was published some time ago.
+    pub fn summary(&self, published: &Published, now: Instant) -> Summary {
+        let due = self.due(published.generation(), now);
+        Summary::of(&self.sidecars(), published, |sidecar| due.is_some_and(|due| sidecar.generation < due))
+    }
+
+    /// The generation that every sidecar should have by now.
+    fn due(&self, generation: u64, now: Instant) -> Option<u64> {
+        // Marks are replaced whole, as entries are.
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if marks.back().is_none_or(|(_, newest)| *newest != generation) {
+            marks.push_back((now, generation));
+        }
+        let old = |(at, _): &(Instant, u64)| now.saturating_duration_since(*at) >= LATE;
+        while marks.get(1).is_some_and(old) || marks.len() > MARKS {
+            marks.pop_front();
+        }
+        marks.front().filter(|mark| old(mark)).map(|(_, generation)| *generation)
     }
 
     /// Adds a sidecar for as long as the entry lives.
@@ -207,6 +247,19 @@ pub fn attribute(objects: &mut [ObjectStatus], sidecars: &[Sidecar], published: 
             }
         }
     }
+}
+
+/// The objects that a sidecar refuses something of, each once, with a reason.
+pub fn refused_origins(sidecar: &Sidecar, published: &Published) -> BTreeMap<Origin, String> {
+    let namespace = sidecar.workload.split_once('/').map_or("", |(namespace, _)| namespace);
+    let mut refused = BTreeMap::new();
+    for refusal in &sidecar.refusals {
+        let found = published.resolve(refusal.key.kind, &refusal.key.name, namespace);
+        for origin in found.map(|(_, resource)| origins(resource)).unwrap_or_default() {
+            refused.entry(origin.clone()).or_insert_with(|| refusal.reason.clone());
+        }
+    }
+    refused
 }
 
 fn is(object: &ObjectStatus, origin: &Origin) -> bool {

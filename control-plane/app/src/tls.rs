@@ -25,7 +25,8 @@ use crate::authority::Authority;
 use crate::clock::unix_now;
 use crate::metrics::{Metrics, Outcome};
 
-/// Namespace of the control plane's own identity. Source: the installation's namespace.
+/// Namespace of the control plane's own identity, unless told otherwise. Source: the installation's
+/// default.
 pub const OWN_NAMESPACE: &str = "weft-system";
 /// Service account of the control plane's own identity. Source: the installation's account.
 pub const OWN_SERVICE_ACCOUNT: &str = "weft-control-plane";
@@ -37,6 +38,7 @@ const ALPN: &[u8] = b"h2";
 /// The control plane's own certificate, swapped live.
 #[derive(Debug)]
 pub struct OwnCertificate {
+    id: SpiffeId,
     current: ArcSwap<Current>,
 }
 
@@ -51,8 +53,9 @@ impl OwnCertificate {
     ///
     /// # Errors
     /// The authority cannot sign.
-    pub fn issue(authority: &Authority) -> anyhow::Result<Self> {
-        Ok(Self { current: ArcSwap::from_pointee(issue(authority)?) })
+    pub fn issue(authority: &Authority, namespace: &str) -> anyhow::Result<Self> {
+        let id = own_identity(authority.trust_domain(), namespace);
+        Ok(Self { current: ArcSwap::from_pointee(issue(authority, &id)?), id })
     }
 
     /// Renews it for as long as the process lives, and at once when the authority signs with something
@@ -84,7 +87,7 @@ impl OwnCertificate {
     fn renew_if_due(&self, authority: &Authority, now: u64) -> anyhow::Result<bool> {
         let due = now >= self.current.load().renew_after;
         if due {
-            self.current.store(Arc::new(issue(authority)?));
+            self.current.store(Arc::new(issue(authority, &self.id)?));
         }
         Ok(due)
     }
@@ -96,11 +99,11 @@ impl ResolvesServerCert for OwnCertificate {
     }
 }
 
-/// The identity under which sidecars meet the control plane of a trust domain.
-pub fn own_identity(trust_domain: &str) -> SpiffeId {
+/// The identity under which sidecars meet the control plane of a trust domain, installed in a namespace.
+pub fn own_identity(trust_domain: &str, namespace: &str) -> SpiffeId {
     SpiffeId {
         trust_domain: trust_domain.to_owned(),
-        namespace: OWN_NAMESPACE.to_owned(),
+        namespace: namespace.to_owned(),
         service_account: OWN_SERVICE_ACCOUNT.to_owned(),
     }
 }
@@ -130,9 +133,9 @@ fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
-fn issue(authority: &Authority) -> anyhow::Result<Current> {
+fn issue(authority: &Authority, id: &SpiffeId) -> anyhow::Result<Current> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let leaf = authority.sign(&own_identity(authority.trust_domain()), &key)?;
+    let leaf = authority.sign(id, &key)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing = aws_lc_rs::sign::any_ecdsa_type(&private)?;
     Ok(Current { key: Arc::new(CertifiedKey::new(leaf.chain, signing)), renew_after: leaf.renew_after })
@@ -152,7 +155,7 @@ mod tests {
             leaf_life: Duration::from_secs(3600),
         };
         let authority = Authority::open(&settings).unwrap();
-        let own = OwnCertificate::issue(&authority).unwrap();
+        let own = OwnCertificate::issue(&authority, OWN_NAMESPACE).unwrap();
         let leaf = |own: &OwnCertificate| own.current.load().key.cert.clone();
         let first = leaf(&own);
         assert!(!own.renew_if_due(&authority, unix_now()).unwrap());

@@ -81,8 +81,9 @@ pub struct Policy<S> {
 }
 
 /// All facts.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Model {
+    pub(crate) root_namespace: String,
     pub(crate) services: BTreeMap<ObjectKey, Service>,
     pub(crate) slices: BTreeMap<ObjectKey, Slice>,
     pub(crate) pods: BTreeMap<ObjectKey, Pod>,
@@ -96,7 +97,35 @@ pub struct Model {
     pub(crate) namespaces: BTreeMap<ObjectKey, Namespace>,
 }
 
+/// The namespace whose policies may be for the whole mesh. Source: the installation's default, as
+/// istio-system is Istio's; otherwise whoever may write to any namespace could rule all.
+const ROOT_NAMESPACE: &str = "weft-system";
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::ruled_from(ROOT_NAMESPACE)
+    }
+}
+
 impl Model {
+    /// No facts, of a mesh that is ruled from a namespace: only its policies may be for the whole mesh.
+    pub fn ruled_from(namespace: &str) -> Self {
+        Self {
+            root_namespace: namespace.to_owned(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            authorizations: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            tls: BTreeMap::new(),
+            meshes: BTreeMap::new(),
+            unsupported: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+        }
+    }
+
     /// Takes an object in, in place of an earlier one of the same kind, namespace and name. Whether
     /// that changed a fact: most events of a cluster do not.
     pub fn apply(&mut self, object: Object, position: Option<Position>) -> bool {

@@ -80,7 +80,7 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// The text in a status.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",

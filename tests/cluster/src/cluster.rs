@@ -17,6 +17,7 @@ mod cgroup;
 mod init;
 mod keeper;
 mod kubectl;
+mod network;
 mod options;
 mod pki;
 mod process;
@@ -131,9 +132,28 @@ impl Cluster {
         self.state.folder()
     }
 
+    /// The folder of Kubernetes' programs, `kubectl` among them.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// The administrator's kubeconfig; its server is reached from inside.
     pub fn kubeconfig(&self) -> PathBuf {
         self.state.file("kubeconfig/admin")
+    }
+
+    /// The administrator's kubeconfig for use outside: its server is a port of this machine's loopback.
+    pub fn outside_kubeconfig(&self) -> PathBuf {
+        self.state.file(keeper::OUTSIDE)
+    }
+
+    /// Runs a closure on a thread in the node's network, from where pods and Services can be reached.
+    /// Sockets made there may be used from anywhere afterwards.
+    ///
+    /// # Errors
+    /// The network cannot be entered.
+    pub fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+        network::Network::of(self.init)?.run(body)
     }
 
     /// A program to be run inside the cluster's namespaces, on the node, with `KUBECONFIG` set and

@@ -2,8 +2,10 @@
 //!
 //! Invariant: a verb only calls what tests call too: what a person sees is what is tested.
 
+mod conformance;
 mod images;
 mod node;
+mod parts;
 
 use clap::{Parser, Subcommand};
 
@@ -19,8 +21,12 @@ pub struct Dev {
 enum Verb {
     /// A Kubernetes cluster of your own.
     Cluster(node::ClusterArgs),
+    /// Run the Gateway API's conformance suite, mesh profiles and beyond, against Weft.
+    Conformance(conformance::ConformanceArgs),
     /// Write the images of the sidecar and of the control plane, without a builder or a registry.
     Images(images::ImagesArgs),
+    /// Build the third-party programs that the cluster's tests need into the cache.
+    Parts(parts::PartsArgs),
     /// What a cluster starts for itself.
     #[command(hide = true, subcommand)]
     Node(node::Node),
@@ -34,7 +40,9 @@ impl Dev {
     pub fn run(self) -> anyhow::Result<()> {
         match self.verb {
             Verb::Cluster(args) => args.run(),
+            Verb::Conformance(args) => args.run(),
             Verb::Images(args) => args.run(),
+            Verb::Parts(args) => args.run(),
             Verb::Node(node) => node.run(),
         }
     }

@@ -144,7 +144,7 @@ impl Image {
     /// # Errors
     /// What writing says.
     pub fn save(&self, to: &Path) -> io::Result<()> {
-        let unfinished = to.with_extension("unfinished");
+        let unfinished = to.with_extension(format!("{}.unfinished", std::process::id()));
         let mut file = io::BufWriter::new(std::fs::File::create(&unfinished)?);
         self.write(&mut file)?;
         file.flush()?;

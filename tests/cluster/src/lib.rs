@@ -15,6 +15,7 @@
 //! manifest that wants it.
 
 pub mod cluster;
+pub mod conformance;
 pub mod dev;
 pub mod image;
 pub mod mesh;

@@ -1,17 +1,26 @@
-//! Weft's own programs, and the images that hold them.
+//! Weft's own programs, the images that hold them, and Weft installed on a cluster.
 //!
 //! Invariant: what an image holds is what the build made: the same file, without its symbols.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
+use crate::cluster::Cluster;
 use crate::image::Image;
+use crate::part::GATEWAY_API;
 use crate::program;
 
-/// Where the images' names begin when nothing else is said.
+/// Where the images' names begin when nothing else is said. Source: the chart's default.
 pub const REGISTRY: &str = "localhost/weft";
+/// The images' tag when nothing else is said. Source: the chart's default, its version.
+pub const TAG: &str = env!("CARGO_PKG_VERSION");
+/// The namespace of the control plane, and the name of its Deployment.
+pub const NAMESPACE: &str = "weft-system";
+/// The control plane's Deployment.
+pub const CONTROL_PLANE: &str = "deployment/weft-control-plane";
 /// The user of the sidecar: traffic of this user is not redirected.
 const SIDECAR: u32 = 2102;
 /// The control plane's user. Source: the customary "nonroot".
@@ -43,6 +52,16 @@ impl Programs {
         Ok(Self(weft.parent().unwrap_or(Path::new("/")).to_owned()))
     }
 
+    /// Those that this process's tests share, built for development at first use.
+    ///
+    /// # Errors
+    /// What the compiler says.
+    pub fn shared() -> anyhow::Result<&'static Self> {
+        static SHARED: OnceLock<Result<Programs, String>> = OnceLock::new();
+        let built = SHARED.get_or_init(|| Self::build("dev").map_err(|error| format!("{error:#}")));
+        built.as_ref().map_err(|error| anyhow!(error.clone()))
+    }
+
     /// Where a program is.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
@@ -72,6 +91,61 @@ impl Programs {
             std::fs::remove_file(program)?;
         }
         Ok(archives)
+    }
+}
+
+impl Cluster {
+    /// [`shared`](Self::shared), with the Gateway API's kinds and Weft installed, from this checkout.
+    ///
+    /// # Panics
+    /// It did not come up or Weft did not; or it cannot, and `CI=true`.
+    pub fn meshed() -> Option<&'static Self> {
+        static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+        let cluster = Self::shared()?;
+        let install = || {
+            cluster.install_gateway_api()?;
+            cluster.install_weft(Programs::shared()?, &[])
+        };
+        let install = || install().map_err(|error: anyhow::Error| format!("{error:#}"));
+        if let Err(error) = INSTALLED.get_or_init(install) {
+            panic!("Weft was not installed: {error}");
+        }
+        Some(cluster)
+    }
+
+    /// Installs the standard channel's kinds of the Gateway API.
+    ///
+    /// # Errors
+    /// They cannot be had, or were refused.
+    pub fn install_gateway_api(&self) -> anyhow::Result<()> {
+        let kinds = format!("--filename={}", GATEWAY_API.folder()?.join("standard").display());
+        self.kubectl(&["apply", "--server-side", &kinds])?;
+        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
+        self.kubectl(&established).map(|_| ())
+    }
+
+    /// Loads Weft's images, applies what `weft install` prints, and waits until it has rolled out.
+    ///
+    /// # Errors
+    /// The images cannot be made, something was refused, or the control plane does not get ready.
+    pub fn install_weft(&self, programs: &Programs, flags: &[&str]) -> anyhow::Result<()> {
+        let folder = self.folder().join("weft-images");
+        for (archive, _) in programs.images(&folder, TAG)? {
+            self.import_image(&archive)?;
+            std::fs::remove_file(archive)?;
+        }
+        let mut install = Command::new(programs.file("weft"));
+        let manifests = program::output(install.arg("install").args(flags))?;
+        self.apply(&manifests)?;
+        self.rolled_out(NAMESPACE, CONTROL_PLANE)
+    }
+
+    /// Runs `weft` inside, with `KUBECONFIG` set; gives what it wrote to its standard output.
+    ///
+    /// # Errors
+    /// What it wrote to its standard error.
+    pub fn weft(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        program::output(self.command(Programs::shared()?.file("weft")).args(arguments))
     }
 }
 

@@ -15,7 +15,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-pub use recipe::{CONFORMANCE, ECHO, HELM, KUBERNETES, NAME_SERVER, PAUSE, Part, Target};
+pub use recipe::{
+    CONFORMANCE, Copied, ECHO, GATEWAY_API, HELM, KUBERNETES, NAME_SERVER, PAUSE, Part, Target,
+};
 
 use crate::program;
 
@@ -75,17 +77,41 @@ impl Part {
         let Some(go) = program::find("go") else {
             bail!("Go is needed to build it, and there is no `go` in PATH");
         };
-        for target in self.targets {
+        let run = |arguments: &[String]| {
             let mut command = Command::new(&go);
-            command.current_dir(self.recipe()).args(self.arguments(target));
-            command.arg("-o").arg(into.join(target.program)).arg(target.package);
+            command.current_dir(self.recipe()).args(arguments);
             // A program that runs in an empty image, and the same bytes wherever it is built.
             command.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false").env("GOTOOLCHAIN", "local");
-            program::output(&mut command)?;
+            program::output(&mut command)
+        };
+        for target in self.targets {
+            let output = into.join(target.program).display().to_string();
+            let mut arguments = self.arguments(target);
+            arguments.extend(["-o".to_owned(), output, target.package.to_owned()]);
+            run(&arguments)?;
+        }
+        for copied in self.copies {
+            let arguments = ["mod", "download", "-json", copied.module].map(String::from);
+            let told: serde_json::Value = serde_json::from_str(&run(&arguments)?)?;
+            let folder = told.get("Dir").and_then(|folder| folder.as_str()).context("no module's folder")?;
+            copy(&Path::new(folder).join(copied.from), &into.join(copied.to))?;
         }
         for (link, to) in self.links {
             std::os::unix::fs::symlink(to, into.join(link))?;
         }
         Ok(())
     }
+}
+
+/// Copies a file, or a folder of files.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return std::fs::write(to, std::fs::read(from)?);
+    }
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
 }

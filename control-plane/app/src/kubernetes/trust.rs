@@ -33,7 +33,8 @@ pub async fn follow(client: Client, namespace: String, mut leading: Leading, aut
     let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
     let mut changes = authority.changes();
     loop {
-        let pause = match *leading.borrow_and_update() {
+        let leads = *leading.borrow_and_update();
+        let pause = match leads {
             false => CHECK,
             true => match keep(&api, &namespace, &authority.anchors_pem()).await {
                 Ok(()) => CHECK,

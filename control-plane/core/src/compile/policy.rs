@@ -10,7 +10,7 @@ use weft_k8s::{AuthorizationPolicySpec, TlsPolicySpec};
 
 use super::{
     mesh::mutual_tls,
-    target::{self, ByPod, ROOT_NAMESPACE, Targets},
+    target::{self, ByPod, Targets},
     work::in_namespace,
     world::World,
 };
@@ -41,7 +41,7 @@ impl<'a> Policies<'a> {
     pub(super) fn new(world: &World<'a>, namespaces: &BTreeSet<&str>, default_tls: MutualTls) -> Self {
         let model = world.model;
         let mut namespaces = namespaces.clone();
-        namespaces.insert(ROOT_NAMESPACE);
+        namespaces.insert(&model.root_namespace);
         let kind = Kind::AuthorizationPolicy;
         let of = |namespace: &&'_ str| in_namespace(&model.authorizations, kind, namespace);
         let authorizations = namespaces.iter().flat_map(of);

@@ -65,8 +65,9 @@ pub(super) fn check<S: Targets>(
         TargetKind::Namespace | TargetKind::Mesh if named || selects => {
             invalid("a target of kind Namespace or Mesh has neither name nor selector")
         }
-        TargetKind::Mesh if namespace != ROOT_NAMESPACE => {
-            invalid(&format!("only a policy in the namespace {ROOT_NAMESPACE} can be for the whole mesh"))
+        TargetKind::Mesh if namespace != world.model.root_namespace => {
+            let root = &world.model.root_namespace;
+            invalid(&format!("only a policy in the namespace {root} can be for the whole mesh"))
         }
         TargetKind::Service => service(world, namespace, target.name.as_deref().unwrap_or_default()),
         TargetKind::Workload | TargetKind::Namespace | TargetKind::Mesh => Ok(()),
@@ -143,7 +144,3 @@ fn holds(target: &TargetRef, pod: &Pod, services: &BTreeSet<&str>) -> bool {
         TargetKind::Namespace | TargetKind::Mesh => true,
     }
 }
-
-/// The namespace whose policies may be for the whole mesh. Source: ours, the control plane's own
-/// namespace, as istio-system is Istio's; otherwise whoever may write to any namespace could rule all.
-pub(super) const ROOT_NAMESPACE: &str = "weft-system";

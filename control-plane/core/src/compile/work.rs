@@ -23,10 +23,7 @@ use std::{
 
 use weft_k8s::{TargetKind, TargetRef};
 
-use super::{
-    index::{self, Index},
-    target::ROOT_NAMESPACE,
-};
+use super::index::{self, Index};
 use crate::model::{Fact, Kind, Model, ObjectKey, Pod, Route, Service};
 
 /// What is to be compiled again.
@@ -163,7 +160,7 @@ impl Work {
     fn policy(&mut self, model: &Model, key: &ObjectKey, targets: &[TargetRef]) {
         self.objects.insert(key.clone());
         let for_all = targets.iter().any(|target| target.kind == TargetKind::Mesh);
-        if for_all && key.namespace == ROOT_NAMESPACE {
+        if for_all && key.namespace == model.root_namespace {
             self.pods.extend(model.pods.keys().cloned());
         } else {
             let pods = in_namespace(&model.pods, Kind::Pod, &key.namespace);

@@ -14,10 +14,14 @@ use anyhow::{Context as _, bail};
 
 use super::State;
 use super::cgroup;
+use super::network::Network;
+use super::settings::API_PORT;
 use crate::program;
 
 /// What it says when the cluster is up, before the process id of its init.
 pub(super) const READY: &str = "ready ";
+/// The administrator's kubeconfig for use outside, in the state folder.
+pub(super) const OUTSIDE: &str = "kubeconfig/outside";
 /// Source: measured, 10 s with a warm cache on an idle machine; ten times that on a busy one.
 const UP_DEADLINE: Duration = Duration::from_secs(180);
 
@@ -79,6 +83,7 @@ fn watch(state: &State, space: &mut Child, reasons: &mpsc::Receiver<Reason>) -> 
     let mut up = false;
     loop {
         if !up && state.file("up").exists() {
+            open_door(state, init)?;
             std::fs::write(state.file("ready.new"), init.to_string())?;
             std::fs::rename(state.file("ready.new"), state.file("ready"))?;
             writeln!(std::io::stdout(), "{READY}{init}")?;
@@ -97,6 +102,14 @@ fn watch(state: &State, space: &mut Child, reasons: &mpsc::Receiver<Reason>) -> 
             Reason::Fell => bail!("{}", said(state)),
         };
     }
+}
+
+/// Lets this machine reach the API server, by a kubeconfig that says so.
+fn open_door(state: &State, init: u32) -> anyhow::Result<()> {
+    let address = Network::of(init)?.open_door().context("the door to the API server")?;
+    let inside = std::fs::read_to_string(state.file("kubeconfig/admin"))?;
+    let outside = inside.replace(&format!("127.0.0.1:{API_PORT}"), &address.to_string());
+    Ok(std::fs::write(state.file(OUTSIDE), outside)?)
 }
 
 /// What the inside said, which ends with what failed.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::mesh::Programs;
+use crate::mesh::{Programs, TAG};
 
 /// Arguments of `cargo dev images`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct ImagesArgs {
     #[arg(long, default_value = "dev")]
     profile: String,
     /// The images' tag.
-    #[arg(long, default_value = "dev")]
+    #[arg(long, default_value = TAG)]
     tag: String,
 }
 

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cluster::{self, Cluster, Options, ProxyMode};
+use crate::mesh::Programs;
+
+/// The name of a cluster that was given none.
+const NAME: &str = "dev";
 
 /// Arguments of `cargo dev cluster`.
 #[derive(Debug, Args)]
@@ -31,7 +35,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct NameArgs {
     /// The cluster's name.
-    #[arg(long, default_value = "dev")]
+    #[arg(long, default_value = NAME)]
     name: String,
 }
 
@@ -45,6 +49,12 @@ struct UpArgs {
     /// How kube-proxy makes Services real.
     #[arg(long, default_value = "nftables")]
     proxy_mode: ProxyMode,
+    /// Without Weft and the Gateway API.
+    #[arg(long)]
+    bare: bool,
+    /// Build Weft in this profile.
+    #[arg(long, default_value = "dev")]
+    profile: String,
     /// Return when it is up; `cargo dev cluster down` ends it.
     #[arg(long, visible_alias = "keep")]
     detach: bool,
@@ -75,19 +85,34 @@ impl UpArgs {
         if let Some(reason) = crate::skip::missing() {
             anyhow::bail!(reason);
         }
-        let mut options = Options::new(&self.name.name);
+        let mut options = Options::new(&self.name.name).with_echo()?;
         (options.dual_stack, options.proxy_mode, options.detached) =
             (self.dual_stack, self.proxy_mode, self.detach);
+        let programs = (!self.bare).then(|| Programs::build(&self.profile)).transpose()?;
         let cluster = Cluster::start(&options)?;
-        super::say(&format!("KUBECONFIG={} (inside)", cluster.kubeconfig().display()))?;
-        super::say("enter it: cargo dev cluster enter kubectl get pods --all-namespaces")?;
-        if self.detach {
-            return super::say("end it:   cargo dev cluster down");
+        if let Some(programs) = programs {
+            cluster.install_gateway_api()?;
+            cluster.install_weft(&programs, &[])?;
         }
-        super::say("Ctrl-C ends it")?;
+        self.tell(&cluster)?;
+        if self.detach {
+            return Ok(());
+        }
         loop {
             std::thread::park();
         }
+    }
+
+    fn tell(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let name = if self.name.name == NAME { String::new() } else { format!("--name {} ", self.name.name) };
+        super::say(&format!("export KUBECONFIG={}", cluster.outside_kubeconfig().display()))?;
+        super::say(&format!("kubectl is {}", cluster.programs().join("kubectl").display()))?;
+        super::say(&format!("enter: cargo dev cluster enter {name}kubectl get pods --all-namespaces"))?;
+        super::say(&if self.detach {
+            format!("end:   cargo dev cluster down {name}")
+        } else {
+            "end:   Ctrl-C".into()
+        })
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Part {
     pub targets: &'static [Target],
     /// Further names of a program: name, program.
     pub links: &'static [(&'static str, &'static str)],
+    /// Files or folders taken from a module as they are.
+    pub copies: &'static [Copied],
     /// Packages whose version variables are set to [`version`](Self::version).
     stamps: &'static [&'static str],
 }
@@ -30,6 +32,17 @@ pub struct Target {
     pub program: &'static str,
     /// It is a package's tests, built to be run later.
     test: bool,
+}
+
+/// A file or folder of a module.
+#[derive(Debug)]
+pub struct Copied {
+    /// The module.
+    pub module: &'static str,
+    /// Its path there.
+    pub from: &'static str,
+    /// Its name in the part's folder.
+    pub to: &'static str,
 }
 
 impl Target {
@@ -55,6 +68,7 @@ pub const KUBERNETES: Part = Part {
         ("kubectl", "kubernetes"),
         ("kubelet", "kubernetes"),
     ],
+    copies: &[],
     stamps: &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
 };
 
@@ -74,15 +88,30 @@ pub const ECHO: Part = part(
     ],
 );
 
-/// The Gateway API's conformance suite.
-pub const CONFORMANCE: Part =
-    part("conformance", "1.6.3", &[Target { package: ".", program: "conformance", test: true }]);
+/// The Gateway API's kinds: `standard` and `experimental` are folders of CRDs.
+pub const GATEWAY_API: Part = Part {
+    copies: &[
+        Copied { module: "sigs.k8s.io/gateway-api", from: "config/crd/standard", to: "standard" },
+        Copied { module: "sigs.k8s.io/gateway-api", from: "config/crd/experimental", to: "experimental" },
+    ],
+    ..part("gateway-api", "1.6.3", &[])
+};
+
+/// The Gateway API's conformance suite, with the manifests of its mesh workloads.
+pub const CONFORMANCE: Part = Part {
+    copies: &[Copied {
+        module: "sigs.k8s.io/gateway-api/conformance",
+        from: "mesh/manifests.yaml",
+        to: "manifests.yaml",
+    }],
+    ..part("conformance", "1.6.3", &[Target { package: ".", program: "conformance", test: true }])
+};
 
 /// Helm.
 pub const HELM: Part = part("helm", "3.18.6", &[Target::new("helm.sh/helm/v3/cmd/helm", "helm")]);
 
 const fn part(name: &'static str, version: &'static str, targets: &'static [Target]) -> Part {
-    Part { name, version, targets, links: &[], stamps: &[] }
+    Part { name, version, targets, links: &[], copies: &[], stamps: &[] }
 }
 
 impl Part {
@@ -125,5 +154,35 @@ impl Part {
             hash.update(&std::fs::read(&file)?);
         }
         Ok(hash.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&Part; 7] = [&KUBERNETES, &NAME_SERVER, &PAUSE, &ECHO, &GATEWAY_API, &CONFORMANCE, &HELM];
+
+    #[test]
+    fn a_parts_version_is_the_one_its_recipe_pins() {
+        for part in ALL.into_iter().filter(|part| part.name != PAUSE.name) {
+            let recipe = std::fs::read_to_string(part.recipe().join("go.mod")).unwrap();
+            assert!(recipe.contains(&format!(" v{}", part.version)), "{} {}", part.name, part.version);
+        }
+    }
+
+    #[test]
+    fn recipes_have_different_hashes_that_stay() {
+        let hashes: std::collections::BTreeSet<String> =
+            ALL.iter().map(|part| part.hash().unwrap()).collect();
+        assert_eq!(hashes.len(), ALL.len());
+        assert_eq!(ECHO.hash().unwrap(), ECHO.hash().unwrap());
+    }
+
+    #[test]
+    fn kubernetes_is_told_its_version() {
+        let flags = KUBERNETES.linker_flags();
+        assert!(flags.contains(" -X k8s.io/component-base/version.gitVersion=v1.34.4"), "{flags}");
+        assert!(flags.contains(".gitMinor=34 "), "{flags}");
     }
 }

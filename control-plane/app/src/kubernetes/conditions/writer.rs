@@ -1,0 +1,382 @@
+//! Writes what became of objects to their status: on the replica that leads, and only what differs.
+//!
+//! ```text
+//! reports (from every compile) ─┐
+//! sidecars (here, other replicas) ─┤→ queue → read → conditions → write over what was read
+//! survey (all objects, on election) ─┘
+//! ```
+//!
+//! A survey at the beginning compares what every object has with what it must have, page by page, so a
+//! new leader writes nothing where all is right, and finds what was missed while nobody led.
+//!
+//! Invariant: nothing is written by a replica that does not lead, or over a version that it has not read.
+//! Invariant: an object that is gone is no error; one that cannot be written holds up no other.
+
+mod api;
+mod peers;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client, Error};
+use serde_json::Value;
+use tokio::time::Instant;
+use weft_control_plane_core::model::{Kind, ObjectKey};
+use weft_control_plane_core::report::ObjectReport;
+
+use self::api::Kinds;
+use self::peers::Peers;
+use self::queue::Queue;
+use super::reach::{Reach, Summary};
+use super::reports::Reports;
+use super::{mesh_status, policy_status, problems, route_status};
+use crate::kubernetes::counts::{Counts, Outcome};
+use crate::kubernetes::events::{Events, reference};
+use crate::kubernetes::lease::{Leading, chance};
+use crate::publish::Reader;
+use crate::status::Status;
+
+/// Writes under way at once. Source: Weft's own; an API server answers one in milliseconds.
+const AT_ONCE: usize = 8;
+/// Time between the starts of two looks. Source: Weft's own; 50 a second is what kube-controller-manager
+/// may do in all, 20 by default for one client.
+const PACE: Duration = Duration::from_millis(20);
+/// Time between two looks at the sidecars. Source: Weft's own; a person reads a status seconds later.
+const SIDECARS: Duration = Duration::from_secs(5);
+/// Shortest time between two writes of one object that only change counts. Source: Weft's own; pods that
+/// come and go must not write every policy each time.
+const COUNTS_PAUSE: Duration = Duration::from_secs(30);
+/// Time between two surveys. Source: controller-runtime looks at everything again after ten hours; ours
+/// also puts right what others overwrote.
+const SURVEY: Duration = Duration::from_secs(1_800);
+/// Deadline of one look with its write. Source: Weft's own.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after a survey that failed. Source: as for the Lease.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What the writer works with.
+pub struct WriterSettings {
+    /// Namespace of the control plane.
+    pub namespace: String,
+    /// Name of this replica's pod.
+    pub pod: String,
+    /// Port at which replicas tell what their sidecars make of the configuration.
+    pub admin_port: u16,
+}
+
+/// The writer of one replica.
+pub struct Writer {
+    client: Client,
+    settings: WriterSettings,
+    leading: Leading,
+    reports: Arc<Reports>,
+    status: Arc<Status>,
+    reader: Reader,
+    events: Events,
+    counts: Counts,
+}
+
+/// What a look at one object came to.
+struct Looked {
+    key: ObjectKey,
+    outcome: Outcome,
+}
+
+type Looks = FuturesUnordered<BoxFuture<'static, Looked>>;
+
+/// One term of leadership.
+struct Term<'a> {
+    writer: &'a Writer,
+    kinds: Kinds,
+    queue: Queue,
+    looks: Looks,
+    /// What all replicas tell of their sidecars.
+    summaries: Arc<[Summary]>,
+    /// What each own object was last to show, and since when.
+    shown: BTreeMap<ObjectKey, (Reach, Duration)>,
+    origin: Instant,
+    next_start: Duration,
+}
+
+impl Writer {
+    /// A writer that has not begun.
+    pub fn new(
+        client: Client,
+        settings: WriterSettings,
+        leading: Leading,
+        told: (Arc<Reports>, Arc<Status>, Reader),
+        seen: (Events, Counts),
+    ) -> Self {
+        let ((reports, status, reader), (events, counts)) = (told, seen);
+        Self { client, settings, leading, reports, status, reader, events, counts }
+    }
+
+    /// Writes whenever this replica leads, for as long as the process lives.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops that; what is not written the next leader writes.
+    pub async fn run(self) {
+        let mut leading = self.leading.clone();
+        while leading.wait_for(|leads| *leads).await.is_ok() {
+            tokio::select! {
+                lost = leading.wait_for(|leads| !*leads) => if lost.is_err() { return },
+                () = self.lead() => {}
+            }
+            self.counts.status_waiting.set(0);
+        }
+    }
+
+    async fn lead(&self) {
+        while !self.reports.is_told() {
+            self.reports.changed().await;
+        }
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let mut peers = Peers::new(pods, self.settings.pod.clone(), self.settings.admin_port);
+        loop {
+            match Box::pin(self.term(&mut peers)).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the objects' status cannot be looked at");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// From one survey to the next.
+    async fn term(&self, peers: &mut Peers) -> Result<(), Error> {
+        let mut term = Term {
+            writer: self,
+            kinds: Kinds::discover(self.client.clone()).await?,
+            queue: Queue::default(),
+            looks: Looks::default(),
+            summaries: self.summaries(peers.ask().await),
+            shown: BTreeMap::new(),
+            origin: Instant::now(),
+            next_start: Duration::ZERO,
+        };
+        term.survey().await?;
+        let end = Instant::now() + SURVEY;
+        let mut sidecars = tokio::time::interval_at(Instant::now() + SIDECARS, SIDECARS);
+        sidecars.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            term.start_looks();
+            self.counts.status_waiting.set(i64::try_from(term.queue.len()).unwrap_or(i64::MAX));
+            let wake = term.wake_at();
+            tokio::select! {
+                () = self.reports.changed() => term.take_changes().await?,
+                Some(looked) = term.looks.next() => term.done(looked),
+                _ = sidecars.tick() => {
+                    term.summaries = self.summaries(peers.ask().await);
+                    term.compare_reach();
+                }
+                () = sleep_until(wake) => {}
+                () = tokio::time::sleep_until(end) => return Ok(()),
+            }
+        }
+    }
+
+    /// Our own sidecars and the others'.
+    fn summaries(&self, mut others: Vec<Summary>) -> Arc<[Summary]> {
+        if let Some(published) = self.reader.borrow().clone() {
+            others.push(self.status.summary(&published, std::time::Instant::now()));
+        }
+        others.into()
+    }
+}
+
+impl Term<'_> {
+    /// Looks at all objects, and queues those that are not as they must be.
+    async fn survey(&mut self) -> Result<(), Error> {
+        // What changes from here on is queued after the survey, and looked at again.
+        let changed = self.writer.reports.take_changed();
+        let (mut objects, mut wrong) = (0_usize, Vec::new());
+        for kind in self.kinds.all() {
+            let (writer, summaries) = (self.writer, &self.summaries);
+            let each = |key: ObjectKey, object: &Value| {
+                objects += 1;
+                let report = writer.reports.of(&key);
+                if wanted(&key, object, report.as_deref(), summaries).is_some() {
+                    wrong.push(key);
+                }
+            };
+            self.kinds.each(kind, each).await?;
+        }
+        tracing::info!(objects, wrong = wrong.len(), "the status of all objects was looked at");
+        let now = self.origin.elapsed();
+        // What the survey came too early for is found by its report.
+        wrong.into_iter().chain(changed).for_each(|key| self.queue.push(key, now));
+        for key in self.writer.reports.keys() {
+            let reach = Summary::reach(&self.summaries, &key);
+            self.shown.insert(key, (reach, now));
+        }
+        Ok(())
+    }
+
+    async fn take_changes(&mut self) -> Result<(), Error> {
+        let changed = self.writer.reports.take_changed();
+        // A kind may have come to the API server only now.
+        let served: Vec<Kind> = self.kinds.all().collect();
+        if changed.iter().any(|key| !served.contains(&key.kind)) {
+            self.kinds = Kinds::discover(self.writer.client.clone()).await?;
+        }
+        let now = self.origin.elapsed();
+        for key in changed {
+            self.shown.insert(key.clone(), (Summary::reach(&self.summaries, &key), now));
+            self.queue.push(key, now);
+        }
+        Ok(())
+    }
+
+    /// Queues what sidecars see otherwise than its status shows: refusals at once, counts later.
+    fn compare_reach(&mut self) {
+        let now = self.origin.elapsed();
+        for key in self.writer.reports.keys() {
+            let reach = Summary::reach(&self.summaries, &key);
+            let (before, since) = self.shown.entry(key.clone()).or_default();
+            let refusals = (before.refuse, &before.refusing) != (reach.refuse, &reach.refusing);
+            let counts = shows_counts(key.kind) && *before != reach;
+            if refusals || (counts && now >= since.saturating_add(COUNTS_PAUSE)) {
+                (*before, *since) = (reach, now);
+                self.queue.push(key, now);
+            }
+        }
+    }
+
+    fn start_looks(&mut self) {
+        let now = self.origin.elapsed();
+        while self.looks.len() < AT_ONCE
+            && now >= self.next_start
+            && let Some(key) = self.queue.pop(now)
+        {
+            self.next_start = now.max(self.next_start).saturating_add(PACE);
+            let report = self.writer.reports.of(&key);
+            let look = Look {
+                kinds: self.kinds.clone(),
+                summaries: Arc::clone(&self.summaries),
+                report,
+                events: self.writer.events.clone(),
+            };
+            self.looks.push(Box::pin(look.run(key)));
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let due = self.queue.wake_at().filter(|_| self.looks.len() < AT_ONCE)?;
+        Some(self.origin + due.max(self.next_start))
+    }
+
+    fn done(&mut self, looked: Looked) {
+        Counts::wrote(&self.writer.counts.status, looked.outcome);
+        let failed = matches!(looked.outcome, Outcome::Conflict | Outcome::Failed);
+        self.queue.done(looked.key, failed, self.origin.elapsed(), chance());
+    }
+}
+
+/// One look at one object, with its write.
+struct Look {
+    kinds: Kinds,
+    summaries: Arc<[Summary]>,
+    report: Option<Arc<ObjectReport>>,
+    events: Events,
+}
+
+impl Look {
+    async fn run(self, key: ObjectKey) -> Looked {
+        let outcome = match tokio::time::timeout(DEADLINE, self.look(&key)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(Error::Api(status))) if status.is_conflict() => Outcome::Conflict,
+            Ok(Err(Error::Api(status))) if status.is_not_found() => Outcome::Gone,
+            Ok(Err(error)) => {
+                tracing::warn!(object = %key, %error, "a status was not written");
+                Outcome::Failed
+            }
+            Err(_) => Outcome::Failed,
+        };
+        Looked { key, outcome }
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(object) = self.kinds.read(key).await? else { return Ok(Outcome::Gone) };
+        let Some(status) = wanted(key, &object, self.report.as_deref(), &self.summaries) else {
+            return Ok(Outcome::Unchanged);
+        };
+        self.kinds.write(key, &object, &status).await?;
+        tracing::debug!(object = %key, "its status was written");
+        self.tell(key, &object, &status);
+        Ok(Outcome::Written)
+    }
+
+    /// Tells a person what became of the object, if that is news.
+    fn tell(&self, key: &ObjectKey, object: &Value, status: &Value) {
+        let before = object.get("status").map(problems).unwrap_or_default();
+        let after = problems(status);
+        let about = ObjectReference {
+            uid: object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned),
+            ..reference(&self.kinds.api_version(key.kind), key.kind.as_str(), &key.namespace, &key.name)
+        };
+        let refuse = |status: Option<&Value>| {
+            let refusing = status.and_then(|status| status.pointer("/sidecars/refusing")?.as_array());
+            refusing.is_some_and(|refusing| !refusing.is_empty())
+        };
+        if refuse(Some(status)) && !refuse(object.get("status")) {
+            let reach = Summary::reach(&self.summaries, key);
+            self.events.warn(&about, "RefusedBySidecars", reach.to_string());
+        }
+        match after.iter().find(|problem| !before.contains(problem)) {
+            Some(problem) => {
+                let (reason, message) = problem.split_once(": ").unwrap_or(("Refused", problem));
+                self.events.warn(&about, reason, message);
+            }
+            None if after.is_empty() && !before.is_empty() => {
+                self.events.normal(&about, "Accepted", "in force again");
+            }
+            None => {}
+        }
+    }
+}
+
+/// The status that an object must have; none: it has it, or there is nothing to say.
+fn wanted(
+    key: &ObjectKey,
+    object: &Value,
+    report: Option<&ObjectReport>,
+    summaries: &[Summary],
+) -> Option<Value> {
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+    let told = report.and_then(|report| report.uid.as_deref());
+    if told.is_some_and(|told| Some(told) != uid) {
+        // Another object of this name; the report on it is under way.
+        return None;
+    }
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let reach = Summary::reach(summaries, key);
+    match key.kind {
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
+            // Nothing is said of a route that has no parent of ours any more: our entries go.
+            let nothing = ObjectReport::default();
+            route_status(object, report.unwrap_or(&nothing), Some(&reach), &now)
+        }
+        Kind::Mesh => mesh_status(object, report?, Some(&reach), &now),
+        _ => policy_status(object, report?, Some(&reach), &now),
+    }
+}
+
+/// Whether a kind's status shows how many sidecars run it.
+fn shows_counts(kind: Kind) -> bool {
+    matches!(kind, Kind::AuthorizationPolicy | Kind::TrafficPolicy | Kind::TlsPolicy | Kind::Mesh)
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}

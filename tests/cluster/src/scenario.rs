@@ -16,7 +16,7 @@ mod space;
 mod tap;
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
@@ -30,12 +30,12 @@ pub use tap::{Stream, Tap};
 
 use crate::cluster::{Cluster, Options};
 use crate::image::Image;
-use crate::mesh::Programs;
-use crate::part::CONFORMANCE;
+use crate::mesh::{CONTROL_PLANE, NAMESPACE, Programs};
 use crate::{program, skip};
 
-/// Tag of the images that scenarios run.
-pub const TAG: &str = "test";
+/// Names a kept cluster (`cargo dev cluster --detach`) to run scenarios on, instead of bringing one up: for
+/// whoever works on a scenario. Its images must be of this checkout.
+const KEPT: &str = "WEFT_CLUSTER";
 /// Every request is logged, so that a scenario can read what a sidecar knew of it.
 const MESH: &str = "
 apiVersion: weft.dev/v1alpha1
@@ -49,7 +49,7 @@ spec: {accessLog: All}
 pub struct Mesh {
     /// The cluster that it is installed on.
     pub cluster: Cluster,
-    programs: Programs,
+    programs: &'static Programs,
 }
 
 /// What a test binary wants its mesh to be.
@@ -81,32 +81,41 @@ impl Mesh {
     }
 
     fn start(wish: Wish) -> anyhow::Result<Self> {
-        let programs = Programs::build("dev")?;
+        if let Ok(name) = std::env::var(KEPT) {
+            return Ok(Self { cluster: Cluster::attach(&name)?, programs: Programs::shared()? });
+        }
         let mut options = Options::new(&format!("mesh-{}", std::process::id()));
         options.dual_stack = wish.dual_stack;
-        options.images = images(&programs)?;
+        let programs = Programs::shared()?;
         let mesh = Self { cluster: Cluster::start(&options)?, programs };
-        for definitions in standard_kinds()? {
-            mesh.cluster.apply(&definitions)?;
-        }
-        mesh.install(wish.install)?;
+        mesh.cluster.install_gateway_api()?;
+        mesh.cluster.install_weft(programs, wish.install)?;
+        let load = mesh.cluster.folder().join("weft-load.tar");
+        workload_image(&load)?;
+        mesh.cluster.import_image(&load)?;
+        mesh.settle()?;
         mesh.cluster.apply(MESH)?;
         Ok(mesh)
     }
 
-    /// Installs Weft as its README says, and waits until `weft check` has nothing to say against it.
+    /// Waits until `weft check` has nothing to say against the mesh.
+    ///
+    /// # Errors
+    /// What it says in the end.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        self.cluster
+            .wait_until("weft-system", "`weft check` to succeed", || self.weft(&["check"]).map(Some))?;
+        Ok(())
+    }
+
+    /// Installs it again with these flags, as a user would who changes something.
     ///
     /// # Errors
     /// What was refused, or what `weft check` says in the end.
     pub fn install(&self, flags: &[&str]) -> anyhow::Result<()> {
-        let tag = format!("image.tag={TAG}");
-        let always = ["install", "--set", &tag, "--set", "image.pullPolicy=Never"];
-        let objects = self.weft(&[&always, flags].concat())?;
-        self.cluster.apply(&objects)?;
-        self.cluster.rolled_out("weft-system", "deployment/weft-control-plane")?;
-        self.cluster
-            .wait_until("weft-system", "`weft check` to succeed", || self.weft(&["check"]).map(Some))?;
-        Ok(())
+        self.cluster.apply(&self.weft(&[&["install"], flags].concat())?)?;
+        self.cluster.rolled_out(NAMESPACE, CONTROL_PLANE)?;
+        self.settle()
     }
 
     /// Runs `weft` as a user of the cluster, and gives what it wrote to its standard output.
@@ -198,39 +207,13 @@ impl Mesh {
     }
 }
 
-/// The images of the mesh and of its tests' workload.
-fn images(programs: &Programs) -> anyhow::Result<Vec<PathBuf>> {
-    let load = program::beside("weft-load")?;
-    let folder = load.parent().unwrap_or(Path::new("/")).join("images");
-    let mut archives: Vec<PathBuf> = Vec::new();
-    // Another test binary may be at it; whoever comes second finds it done.
-    std::fs::create_dir_all(&folder)?;
-    let lock = std::fs::File::create(folder.join("lock"))?;
-    lock.lock()?;
-    archives.extend(programs.images(&folder, TAG)?.into_iter().map(|(archive, _)| archive));
-    let archive = folder.join("weft-load.tar");
+/// The tests' workload, as an image.
+fn workload_image(archive: &Path) -> anyhow::Result<()> {
     Image::new(LOAD_IMAGE)
-        .program("/weft-load", &load)?
+        .program("/weft-load", &program::beside("weft-load")?)?
         .folder("/tmp", 0o1777)
         .entry_point(&["/weft-load"])
         .user(1000)
-        .save(&archive)?;
-    archives.push(archive);
-    Ok(archives)
-}
-
-/// The Gateway API's standard kinds, of the very version whose conformance suite is run.
-fn standard_kinds() -> anyhow::Result<Vec<String>> {
-    let mut command = Command::new(program::find("go").context("go is needed for the Gateway API's kinds")?);
-    command.current_dir(CONFORMANCE.recipe()).env("GOFLAGS", "-mod=mod").env("GOTOOLCHAIN", "local");
-    let module = program::output(command.args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"]))?;
-    let folder = Path::new(module.trim()).join("config/crd/standard");
-    let mut texts = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            texts.push(std::fs::read_to_string(path)?);
-        }
-    }
-    Ok(texts)
+        .save(archive)?;
+    Ok(())
 }

@@ -137,7 +137,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, me: Arc<Me>, mut stoppi
     let _ = serving.await;
 }
 
-async fn serve_lines(listener: TcpListener, me: Me, greets: bool, mut stopping: watch::Receiver<bool>) {
+async fn serve_lines(listener: TcpListener, me: Arc<Me>, greets: bool, mut stopping: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
             _ = stopping.changed() => return,

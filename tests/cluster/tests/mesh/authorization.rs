@@ -48,7 +48,8 @@ fn a_service_account_is_allowed_another_is_denied_and_the_denial_names_the_polic
     assert!(answer.told("pod").is_empty(), "the application never saw it: {answer:?}");
     let denied = space
         .logged("app=server", |entry| {
-            entry["http.status"] == 403 && entry["src.identity"] == "spiffe://cluster.local/ns/accounts/sa/friend"
+            entry["http.status"] == 403
+                && entry["src.identity"] == "spiffe://cluster.local/ns/accounts/sa/friend"
         })
         .unwrap();
     let named = denied["policy"].as_str().unwrap_or_default();

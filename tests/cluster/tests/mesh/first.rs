@@ -9,7 +9,8 @@ fn a_labelled_and_restarted_namespace_speaks_mutual_tls_and_its_applications_do_
     let Some(mesh) = super::mesh() else { return };
     let space = mesh.plain("first").unwrap();
     space.run(&[App::new("server"), App::new("client")]).unwrap();
-    let ask = || space.get("deployment/client-v1", "http://server/hello", &["-H", &format!("X-Secret: {SECRET}")]);
+    let ask =
+        || space.get("deployment/client-v1", "http://server/hello", &["-H", &format!("X-Secret: {SECRET}")]);
 
     let tap = mesh.tap(SECRET, 8080).unwrap();
     assert_eq!(ask().unwrap().status(), Some(200));
@@ -68,7 +69,9 @@ fn a_pod_without_a_sidecar_is_served_in_permissive_mode_and_refused_in_strict() 
 
     let served = stranger(url).unwrap();
     assert_eq!(served.status(), Some(200), "{served:?}");
-    let entry = space.logged("app=server", |entry| entry["security"] == "none" && entry["kind"] == "request").unwrap();
+    let entry = space
+        .logged("app=server", |entry| entry["security"] == "none" && entry["kind"] == "request")
+        .unwrap();
     assert_eq!(entry.get("src.identity"), None, "nobody vouched for it: {entry}");
 
     space

@@ -57,7 +57,11 @@ impl<'m> Scene<'m> {
         assert!(!token.is_empty() && !message.contains(token), "a token is never repeated: {message}");
         self.space
             .until("the refusal in the control plane's log", || {
-                let log = self.mesh.cluster.logs("weft-system", "deployment/weft-control-plane", "control-plane")?;
+                let log = self.mesh.cluster.logs(
+                    "weft-system",
+                    "deployment/weft-control-plane",
+                    "control-plane",
+                )?;
                 assert!(!log.contains(token), "a token is never logged");
                 Ok(log.contains(&format!("{}/{pod}", self.space.name)).then_some(()))
             })

@@ -58,7 +58,8 @@ fn an_annotation_sets_and_a_misspelt_one_is_warned_about() {
                spec: {{containers: [{{name: app, image: '{LOAD_IMAGE}', imagePullPolicy: Never, args: [serve]}}]}}}}"
         )
     };
-    let said = space.apply(&pod("good", "weft.dev/cpu-request: 25m, weft.dev/skip-inbound-ports: '8080'")).unwrap();
+    let said =
+        space.apply(&pod("good", "weft.dev/cpu-request: 25m, weft.dev/skip-inbound-ports: '8080'")).unwrap();
     assert!(!said.contains("Warning"), "{said}");
     let sidecar = field(&space.object("pod/good").unwrap(), "spec.initContainers.1").clone();
     assert_eq!(field(&sidecar, "resources.requests.cpu"), "25m", "{sidecar}");

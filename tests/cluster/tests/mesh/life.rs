@@ -68,14 +68,21 @@ fn probes_of_all_kinds_are_green_under_strict_and_open_nothing_else() {
             let log = space.access_log("app=server")?;
             let of = |kind: &str| log.iter().filter(|entry| entry["probe"] == kind).count();
             let counts = (of("grpc"), of("http"), of("tcp"));
-            if counts.0 > 0 && counts.1 > 1 && counts.2 > 1 { Ok(Some(log)) } else { anyhow::bail!("{counts:?}") }
+            if counts.0 > 0 && counts.1 > 1 && counts.2 > 1 {
+                Ok(Some(log))
+            } else {
+                anyhow::bail!("{counts:?}")
+            }
         })
         .unwrap();
-    assert!(probed.iter().filter(|entry| entry["probe"] == "http").all(|entry| entry["http.path"] == "/ready"));
+    assert!(
+        probed.iter().filter(|entry| entry["probe"] == "http").all(|entry| entry["http.path"] == "/ready")
+    );
     let (_, address) = space.pod("app=server").unwrap();
     for path in ["/ready", "/other"] {
-        let answer =
-            outside.get("deployment/stranger-v1", &format!("http://{address}:8080{path}"), &["--timeout=5"]).unwrap();
+        let answer = outside
+            .get("deployment/stranger-v1", &format!("http://{address}:8080{path}"), &["--timeout=5"])
+            .unwrap();
         assert_ne!(answer.status(), Some(200), "a pod is not the kubelet: {path} {answer:?}");
     }
     // From the node itself, where the kubelet asks from: only what is declared.
@@ -83,6 +90,7 @@ fn probes_of_all_kinds_are_green_under_strict_and_open_nothing_else() {
     assert_ne!(told[0]["status"], 200, "{told:?}");
     let told = mesh.on_node(&["get", &format!("http://{address}:8081/ready"), "--timeout=5"]).unwrap();
     assert_ne!(told[0]["status"], 200, "{told:?}");
-    let restarts = field(&space.pods("app=server").unwrap()[0], "status.containerStatuses.0.restartCount").clone();
+    let restarts =
+        field(&space.pods("app=server").unwrap()[0], "status.containerStatuses.0.restartCount").clone();
     assert_eq!(restarts, 0, "no probe ever failed for long");
 }

@@ -35,7 +35,9 @@ fn a_pod_reaches_itself_others_directly_names_outside_and_services_without_selec
         ))
         .unwrap();
     let by_hand = space
-        .get_until(CLIENT, "http://by-hand/selectorless", &["--timeout=5"], |answer| answer.status() == Some(200))
+        .get_until(CLIENT, "http://by-hand/selectorless", &["--timeout=5"], |answer| {
+            answer.status() == Some(200)
+        })
         .unwrap();
     assert_eq!(by_hand.told("pod"), server, "{by_hand:?}");
     let alias = get("http://alias/alias");
@@ -68,7 +70,9 @@ fn undeclared_ports_and_protocols_that_speak_first_pass_with_mutual_tls() {
     let told = &space.load(CLIENT, &["tcp", &format!("{address}:9500")]).unwrap()[0];
     assert_eq!(told["answer"], format!("{server} heard hello"), "{told}");
     let entry = space
-        .logged("app=server", |entry| entry["kind"] == "connection" && entry["dst.address"] == format!("{address}:9500"))
+        .logged("app=server", |entry| {
+            entry["kind"] == "connection" && entry["dst.address"] == format!("{address}:9500")
+        })
         .unwrap();
     assert_eq!(entry["security"], "mutual_tls", "{entry}");
     // HTTP on a port that says nothing of its protocol, in both versions.

@@ -103,7 +103,8 @@ fn a_route_splits_chooses_redirects_rewrites_and_ends_what_takes_too_long() {
     assert_eq!(posted.told("body"), "the same bytes");
 
     space.kubectl(&["delete", "httproute", "web"]).unwrap();
-    let plain = space.get_until(CLIENT, "http://web/old/x", &[], |answer| answer.status() == Some(200)).unwrap();
+    let plain =
+        space.get_until(CLIENT, "http://web/old/x", &[], |answer| answer.status() == Some(200)).unwrap();
     assert_eq!(plain.told("path"), "/old/x");
 }
 
@@ -128,6 +129,7 @@ spec:
     space.get_until(CLIENT, "http://web/", &[], |answer| answer.status() == Some(500)).unwrap();
     let told = space.load(CLIENT, &["get", "http://web/", "--times=40"]).unwrap();
     let failed = told.iter().filter(|answer| answer["status"] == 500).count();
-    let served = told.iter().filter(|answer| answer["status"] == 200 && answer["json"]["version"] == "v1").count();
+    let served =
+        told.iter().filter(|answer| answer["status"] == 200 && answer["json"]["version"] == "v1").count();
     assert_eq!((failed, served), (10, 30), "{told:?}");
 }

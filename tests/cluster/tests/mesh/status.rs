@@ -52,9 +52,16 @@ fn a_good_route_is_accepted_by_us_and_keeps_what_others_said_of_it() {
     assert_eq!(ours["parentRef"], json!({"group": "", "kind": "Service", "name": "web"}));
     for kind in ["Accepted", "ResolvedRefs"] {
         let condition = condition(ours, kind);
-        assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!(kind)), "{condition}");
+        assert_eq!(
+            (&condition["status"], &condition["reason"]),
+            (&json!("True"), &json!(kind)),
+            "{condition}"
+        );
         assert_eq!(condition["observedGeneration"], 1, "{condition}");
-        assert!(condition["lastTransitionTime"].as_str().is_some_and(|time| time.ends_with('Z')), "{condition}");
+        assert!(
+            condition["lastTransitionTime"].as_str().is_some_and(|time| time.ends_with('Z')),
+            "{condition}"
+        );
     }
     let since = condition(ours, "Accepted")["lastTransitionTime"].clone();
 
@@ -65,7 +72,9 @@ fn a_good_route_is_accepted_by_us_and_keeps_what_others_said_of_it() {
             "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
     });
     let patch = json!([{"op": "add", "path": "/status/parents/-", "value": foreign}]).to_string();
-    space.kubectl(&["patch", "httproute", "good", "--subresource=status", "--type=json", "--patch", &patch]).unwrap();
+    space
+        .kubectl(&["patch", "httproute", "good", "--subresource=status", "--type=json", "--patch", &patch])
+        .unwrap();
     space.apply(&route("good", PARENT, "web", 8081)).unwrap();
     let found = parents(&space, "good");
     assert_eq!(found.len(), 2, "{found:?}");
@@ -91,7 +100,11 @@ fn a_wrong_route_says_what_is_wrong_with_it_until_it_is_put_right() {
     space.apply(&route("port", r#"{group: "", kind: Service, name: web, port: 4711}"#, "web", 80)).unwrap();
     let found = parents(&space, "port");
     let accepted = condition(&found[0], "Accepted");
-    assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("False"), &json!("NoMatchingParent")), "{accepted}");
+    assert_eq!(
+        (&accepted["status"], &accepted["reason"]),
+        (&json!("False"), &json!("NoMatchingParent")),
+        "{accepted}"
+    );
     assert!(accepted["message"].as_str().unwrap().contains("4711"), "{accepted}");
     assert_eq!(found[0]["parentRef"]["port"], 4711);
 
@@ -109,7 +122,12 @@ spec:
 
     let event = space
         .until("an event about the route", || {
-            let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.name=backend", "--output=json"])?;
+            let events = space.kubectl(&[
+                "get",
+                "events",
+                "--field-selector=involvedObject.name=backend",
+                "--output=json",
+            ])?;
             let events: Value = serde_json::from_str(&events)?;
             Ok(events["items"].as_array().and_then(|items| items.first()).cloned())
         })

@@ -4,6 +4,7 @@
 //! Invariant: nothing is decided here; each verb runs the library that stands behind it.
 
 mod demo;
+mod inject;
 mod install;
 
 use std::io::Write as _;
@@ -32,6 +33,10 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Print what an installation on Kubernetes is made of, for kubectl apply.
     Install(install::InstallArgs),
+    /// Add sidecars to manifests, as the mesh's webhook would to their pods.
+    Inject(inject::InjectArgs),
+    /// Take the sidecars out of manifests again.
+    Uninject(inject::UninjectArgs),
     /// The sidecar.
     #[command(subcommand)]
     Proxy(Proxy),
@@ -68,6 +73,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Demo(args) => demo::run(args),
         Verb::Install(args) => install::run(&args),
+        Verb::Inject(args) => inject::run(&args),
+        Verb::Uninject(args) => inject::undo(&args),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
         Verb::Proxy(Proxy::Init(args)) => init::run(*args),
         Verb::ControlPlane(args) => weft_control_plane::run(*args),

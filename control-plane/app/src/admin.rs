@@ -28,6 +28,7 @@ use crate::encode;
 use crate::log::LogLevel;
 use crate::publish::Reader;
 use crate::status::{self, Manifests, ObjectStatus, Sidecar, Status};
+use crate::webhook::Lack;
 
 /// Connections at once. Source: Weft's own; a scraper, a probe and a few people.
 const CONNECTIONS: usize = 64;
@@ -65,6 +66,8 @@ struct StatusPage {
     /// What became of the objects that attach to something.
     objects: Vec<ObjectStatus>,
     sidecars: Sidecars,
+    /// Pods that should have a sidecar and have none.
+    unmeshed: Vec<Lack>,
 }
 
 #[derive(Serialize)]
@@ -195,6 +198,7 @@ async fn status_page(State(admin): State<Admin>) -> Response {
         manifests,
         objects,
         sidecars: Sidecars { connected: list.len(), current, refusing, list },
+        unmeshed: Vec::clone(&admin.status.unmeshed.load()),
     })
     .into_response()
 }

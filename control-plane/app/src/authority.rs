@@ -7,7 +7,7 @@
 //! the trusted ones, then, once every sidecar has heard of it, the new signer takes over, and only
 //! once every leaf of the old one has ended does the old root leave.
 //!
-//! Invariant: a leaf holds exactly the identity it is asked for; nothing a caller wrote is copied
+//! Invariant: a leaf holds exactly the names it is asked for; nothing a caller wrote is copied
 //! into it but the public key.
 //! Invariant: nothing outlives its issuer.
 //! Invariant: signer and roots change together: who reads one moment's signer trusts its root.

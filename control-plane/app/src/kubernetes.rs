@@ -13,6 +13,7 @@ pub mod conditions;
 pub mod counts;
 pub mod events;
 pub mod feed;
+pub mod injector;
 pub mod lease;
 pub mod pace;
 pub mod roll;
@@ -23,6 +24,8 @@ pub mod trust;
 pub mod watch;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -47,6 +50,8 @@ pub struct Cluster {
     pub namespace: String,
     /// Name of this control plane's pod.
     pub pod_name: String,
+    /// Where the injector's webhook is to listen, and its settings; none: there is no webhook.
+    pub webhook: Option<(SocketAddr, PathBuf)>,
 }
 
 /// What the chores of a cluster work with, all of it shared and live.
@@ -84,7 +89,12 @@ impl Cluster {
         let client = Client::try_from(config.clone()).context("the Kubernetes client cannot be made")?;
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pod_name = args.pod_name.clone().unwrap_or_else(host);
-        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name })
+        let webhook = match (args.webhook, &args.injector_config) {
+            (Some(address), Some(settings)) => Some((address, settings.clone())),
+            (None, _) => None,
+            (Some(_), None) => anyhow::bail!("--webhook needs --injector-config FILE"),
+        };
+        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name, webhook })
     }
 }
 

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::webhook::InjectMetrics;
+
 /// Bounds of the duration histograms in seconds. Source: the goal is 100 ms from an edit to its
 /// publication; a fold of two around it shows where the time goes.
 const DURATION_BOUNDS: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
@@ -92,6 +94,8 @@ pub struct Metrics {
     pub last_good_reload: Gauge,
     /// Watches on an API server.
     pub watching: watching::WatchMetrics,
+    /// The injector's.
+    pub injecting: InjectMetrics,
 }
 
 impl Metrics {
@@ -115,6 +119,7 @@ impl Metrics {
             objects_refused: Gauge::default(),
             last_good_reload: Gauge::default(),
             watching: watching::WatchMetrics::register(registry),
+            injecting: InjectMetrics::register(registry),
         };
         metrics.register_streams(registry);
         metrics.register_manifests(registry);

@@ -15,6 +15,7 @@ use weft_control_plane_core::session::Published;
 
 use crate::kubernetes::conditions::reach::Summary;
 use crate::read::Problem;
+use crate::webhook::Lacks;
 
 /// How long a sidecar may take before it counts as behind. Source: Weft's own; a healthy one takes
 /// milliseconds, and one that does not answer in 30 s loses its stream.
@@ -113,6 +114,8 @@ pub struct Status {
     sidecars: Mutex<(u64, BTreeMap<u64, Sidecar>)>,
     /// Which generation was published when, the newest last.
     marks: Mutex<VecDeque<(Instant, u64)>>,
+    /// Pods that should have a sidecar and have none.
+    pub unmeshed: Lacks,
 }
 
 /// A sidecar's entry; it goes when this is dropped.

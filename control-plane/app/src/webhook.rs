@@ -16,23 +16,24 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ObjectReference;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weft_control_plane_core::inject::NamespaceFacts;
 
 use crate::authority::Authority;
 
+pub mod bundle;
 mod certificate;
 mod metrics;
+mod recheck;
 mod review;
 mod serve;
 mod settings;
 
 pub use certificate::ServingCertificate;
 pub use metrics::{By, InjectMetrics, Outcome};
+pub use recheck::{Lack, Lacks, Recheck};
 pub use review::{Answer, Refusal, answer};
 pub use serve::Webhook;
 pub use settings::{Settings, read_settings};
@@ -48,9 +49,7 @@ pub struct Parts {
     pub listen: SocketAddr,
     /// `injector.yaml`, read again when it changes.
     pub settings: PathBuf,
-    /// Roots that new sidecars trust, PEM.
-    pub roots: watch::Receiver<String>,
-    /// Signs the serving certificate.
+    /// Signs the serving certificate; its roots are those that new sidecars trust.
     pub authority: Arc<Authority>,
     /// DNS names of the serving certificate.
     pub names: Vec<String>,
@@ -58,6 +57,8 @@ pub struct Parts {
     pub namespaces: Namespaces,
     /// Where refusals go.
     pub notice: Notice,
+    /// What is counted.
+    pub metrics: InjectMetrics,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -68,38 +69,48 @@ pub fn service_names(namespace: &str) -> Vec<String> {
     vec![format!("{short}.cluster.local"), short]
 }
 
-/// Binds, and serves in the background until stopped. Gives the real address and the tasks.
+/// A webhook that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The injector, for the re-check of running pods.
+    pub settings: Arc<Settings>,
+    /// What runs in the background; dropping a handle does not end its task, aborting does.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+/// Binds, and serves in the background until stopped. Settings that cannot be used stop nothing: the
+/// webhook says so to whoever asks, and takes them once they are good.
 ///
 /// # Errors
-/// The settings cannot be used, the address cannot be bound, the authority cannot sign.
-///
-/// # Cancel safety
-/// Dropping it before the end starts nothing.
-pub async fn start(
-    parts: Parts,
-    registry: &mut Registry,
-) -> anyhow::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
-    let metrics = InjectMetrics::register(registry);
-    let settings = Arc::new(Settings::open(parts.settings, parts.roots, metrics.clone())?);
+/// The address cannot be bound, the authority cannot sign.
+pub fn start(parts: Parts) -> anyhow::Result<Running> {
+    let settings = Settings::open(parts.settings, Arc::clone(&parts.authority), parts.metrics.clone());
+    let settings = Arc::new(settings);
     let own = Arc::new(ServingCertificate::issue(&parts.authority, parts.names)?);
-    let listener = TcpListener::bind(parts.listen);
-    let listener = listener.await.with_context(|| format!("cannot listen on {}", parts.listen))?;
+    let listener = listen(parts.listen).with_context(|| format!("cannot listen on {}", parts.listen))?;
     let address = listener.local_addr()?;
     let webhook = Webhook {
         settings: Arc::clone(&settings),
         namespaces: parts.namespaces,
         notice: parts.notice,
-        metrics,
+        metrics: parts.metrics,
         stop: parts.stop,
     };
     let tls = certificate::server_config(Arc::clone(&own))?;
-    let authority = parts.authority;
+    let (authority, follower) = (parts.authority, Arc::clone(&settings));
     let tasks = vec![
         tokio::spawn(serve::serve(listener, tls, webhook)),
         tokio::spawn(async move { own.renew(&authority).await }),
-        tokio::spawn(async move { settings.follow().await }),
+        tokio::spawn(async move { follower.follow().await }),
     ];
-    Ok((address, tasks))
+    Ok(Running { address, settings, tasks })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 #[cfg(test)]

@@ -21,12 +21,14 @@ mod annotations;
 mod build;
 mod config;
 mod obstacle;
+mod recheck;
 mod remove;
 mod values;
 mod wish;
 
 pub use annotations::{OPAQUE_PORTS, PREFIX, SETTINGS, Setting, unknown_annotations};
 pub use config::{ConfigError, InjectorConfig, Resources};
+pub use recheck::Unmeshed;
 pub use remove::remove;
 pub use values::{PortRange, ports};
 pub use wish::{INJECT, Marks, Skip, Wish, wish};

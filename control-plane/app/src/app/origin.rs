@@ -117,8 +117,9 @@ impl Origin {
                     metrics: parts.metrics.clone(),
                     stop: parts.stop,
                 };
-                let running = chores.start(&shared);
-                let facts = Facts::new(&cluster.namespace, parts.authority.trust_domain(), roll);
+                let (running, recheck) = chores.start(&shared)?;
+                let facts = Facts::new(&cluster.namespace, parts.authority.trust_domain(), roll)
+                    .rechecked_by(recheck);
                 let watching = parts.metrics.watching;
                 let feed = Feed::new(facts, take, watching.clone());
                 Ok(Watching::Cluster(Source::start(cluster.config, feed, watching)?, running))

@@ -15,14 +15,16 @@ use super::counts::Counts;
 use super::events::Events;
 use super::lease::{self, Leading, LeaseSettings};
 use super::root::{Root, RootSettings};
-use super::{Cluster, Shared, trust};
+use super::{Cluster, Shared, injector, trust};
 use crate::authority::{Authority, AuthoritySettings};
+use crate::webhook::Recheck;
 
 /// The chores.
 pub struct Chores {
     cluster: Cluster,
     leading: Leading,
     root: Root,
+    events: Events,
     lease: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -44,8 +46,8 @@ impl Chores {
         let (leading, lease) = lease::start(client(), settings, counts.clone(), stop.clone());
         let settings =
             RootSettings { namespace: cluster.namespace.clone(), trust_domain: trust_domain.to_owned() };
-        let root = Root::new(client(), settings, leading.clone(), events, counts.clone());
-        Self { cluster, leading, root, lease, tasks: Vec::new() }
+        let root = Root::new(client(), settings, leading.clone(), events.clone(), counts.clone());
+        Self { cluster, leading, root, events, lease, tasks: Vec::new() }
     }
 
     /// Waits for the authority that all replicas share.
@@ -60,13 +62,22 @@ impl Chores {
         Ok(Arc::new(Authority::with(material, settings)?))
     }
 
-    /// Starts everything that needs the authority.
-    pub fn start(mut self, shared: &Shared) -> Running {
+    /// Starts everything that needs the authority. Gives the re-check of pods without sidecars, if there is
+    /// an injector, for the feed.
+    ///
+    /// # Errors
+    /// The webhook's address cannot be bound.
+    pub fn start(mut self, shared: &Shared) -> anyhow::Result<(Running, Option<Recheck>)> {
         let authority = || Arc::clone(&shared.authority);
         self.tasks.push(tokio::spawn(self.root.follow(authority())));
         let (client, namespace) = (self.cluster.client.clone(), self.cluster.namespace.clone());
         self.tasks.push(tokio::spawn(trust::follow(client, namespace, self.leading.clone(), authority())));
-        Running { lease: Some(self.lease), tasks: self.tasks }
+        let injector = injector::start(&self.cluster, shared, self.events, &self.leading)?;
+        let recheck = injector.map(|injector| {
+            self.tasks.extend(injector.tasks);
+            injector.recheck
+        });
+        Ok((Running { lease: Some(self.lease), tasks: self.tasks }, recheck))
     }
 }
 

@@ -51,7 +51,10 @@ pub fn trim(kind: Kind, object: &mut Value) {
     match kind {
         Kind::Pod => pod(fields),
         Kind::Node => keep(fields, NODE),
-        Kind::Namespace => keep(fields, NAMESPACE),
+        Kind::Namespace => {
+            keep(fields, NAMESPACE);
+            annotated(fields);
+        }
         _ => drop(fields.remove("status")),
     }
     if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -62,13 +65,18 @@ pub fn trim(kind: Kind, object: &mut Value) {
     }
 }
 
-fn pod(fields: &mut Map<String, Value>) {
-    keep(fields, POD);
+/// Of annotations only ours stay.
+fn annotated(fields: &mut Map<String, Value>) {
     if let Some(Value::Object(annotations)) =
         fields.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"))
     {
         annotations.retain(|name, _| name.starts_with(OURS));
     }
+}
+
+fn pod(fields: &mut Map<String, Value>) {
+    keep(fields, POD);
+    annotated(fields);
     let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for list in ["containers", "initContainers"] {
         let containers = spec.get_mut(list).and_then(Value::as_array_mut);

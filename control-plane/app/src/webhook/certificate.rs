@@ -47,15 +47,22 @@ impl ServingCertificate {
         Ok(Self { names, current })
     }
 
-    /// Renews it for as long as the process lives; a failure is logged and tried again.
+    /// Renews it for as long as the process lives, and at once when the authority signs with something
+    /// else; a failure is logged and tried again.
     ///
     /// # Cancel safety
     /// Dropping it stops the renewal; the current certificate stays.
     pub async fn renew(&self, authority: &Authority) {
+        let mut changes = authority.changes();
         loop {
             let due = self.current.load().renew_after.saturating_sub(unix_now());
-            tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK))).await;
-            match self.renew_if_due(authority, unix_now()) {
+            let pause = tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK)));
+            let changed = tokio::select! {
+                changed = changes.changed() => changed.is_ok(),
+                () = pause => false,
+            };
+            let now = if changed { u64::MAX } else { unix_now() };
+            match self.renew_if_due(authority, now) {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("the webhook's certificate was renewed"),
                 Err(error) => tracing::error!(%error, "the webhook's certificate was not renewed"),

@@ -28,6 +28,7 @@ pub enum Outcome {
     Refused,
     Invalid,
     OverLimit,
+    NoSettings,
 }
 
 /// Handles of what the webhook counts.
@@ -39,16 +40,18 @@ pub struct InjectMetrics {
     pub duration: Histogram,
     /// 1 while `injector.yaml` as it stands cannot be used and the last good settings serve.
     pub settings_broken: Gauge,
+    /// Pods that should have a sidecar and have none.
+    pub unmeshed: Gauge,
 }
 
 impl InjectMetrics {
-    /// Registers everything in `registry`.
+    /// Registers everything in `registry`, whose prefix says whose metrics these are.
     pub fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("weft_control_plane");
         let metrics = Self {
             injections: Family::default(),
             duration: Histogram::new(DURATION_BOUNDS),
             settings_broken: Gauge::default(),
+            unmeshed: Gauge::default(),
         };
         registry.register("injections", "Pods shown to the webhook by outcome", metrics.injections.clone());
         registry.register_with_unit(
@@ -61,6 +64,11 @@ impl InjectMetrics {
             "injector_settings_broken",
             "1 while the injector's settings cannot be used and the last good ones serve",
             metrics.settings_broken.clone(),
+        );
+        registry.register(
+            "unmeshed_pods",
+            "Pods that should have a sidecar and have none",
+            metrics.unmeshed.clone(),
         );
         metrics
     }

@@ -117,7 +117,13 @@ impl Webhook {
     fn review(&self, body: &[u8], enabled: bool) -> Response {
         let started = Instant::now();
         let namespace = |name: &str| self.facts(name, enabled);
-        let answered = answer(body, &self.settings.current(), &namespace);
+        let Some(injector) = self.settings.current() else {
+            self.metrics.count(Outcome::NoSettings);
+            // Not an answer: what then becomes of the pod is the fail policy's to say.
+            return (StatusCode::SERVICE_UNAVAILABLE, "the injector has no settings yet, see its log\n")
+                .into_response();
+        };
+        let answered = answer(body, &injector, &namespace);
         self.metrics.duration.observe(started.elapsed().as_secs_f64());
         match answered {
             Ok(answer) => self.told(answer),
@@ -142,6 +148,8 @@ impl Webhook {
 
     fn facts(&self, name: &str, enabled: bool) -> NamespaceFacts {
         let known = (self.namespaces)(name);
+        // One that is not known yet is new: the API server shows only pods that ask, or whose namespace does.
+        let enabled = enabled || known.is_none();
         let mut facts =
             known.unwrap_or_else(|| NamespaceFacts { name: name.to_owned(), ..NamespaceFacts::default() });
         if enabled {

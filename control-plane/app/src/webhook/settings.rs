@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use arc_swap::ArcSwapOption;
 use weft_control_plane_core::inject::{Injector, InjectorConfig};
 
 use super::metrics::InjectMetrics;
+use crate::authority::Authority;
 use crate::files;
 
 /// Time between looks at the file. Source: the kubelet renews mounted ConfigMaps once a minute or so.
@@ -26,8 +26,8 @@ const FILE_LIMIT: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Settings {
     path: PathBuf,
-    roots: watch::Receiver<String>,
-    current: ArcSwap<Injector>,
+    authority: Arc<Authority>,
+    current: ArcSwapOption<Injector>,
     metrics: InjectMetrics,
     told: Mutex<Option<String>>,
 }
@@ -46,20 +46,15 @@ pub fn read_settings(path: &Path) -> anyhow::Result<InjectorConfig> {
 
 impl Settings {
     /// Reads them for the first time.
-    ///
-    /// # Errors
-    /// They cannot be used: without a first good state nothing can be injected.
-    pub fn open(
-        path: PathBuf,
-        roots: watch::Receiver<String>,
-        metrics: InjectMetrics,
-    ) -> anyhow::Result<Self> {
-        let first = injector(&path, &roots.borrow())?;
-        Ok(Self { path, roots, current: ArcSwap::from_pointee(first), metrics, told: Mutex::new(None) })
+    pub fn open(path: PathBuf, authority: Arc<Authority>, metrics: InjectMetrics) -> Self {
+        let current = ArcSwapOption::empty();
+        let settings = Self { path, authority, current, metrics, told: Mutex::new(None) };
+        settings.look();
+        settings
     }
 
-    /// The injector that holds now.
-    pub fn current(&self) -> Arc<Injector> {
+    /// The injector that holds now; none: there were no good settings yet.
+    pub fn current(&self) -> Option<Arc<Injector>> {
         self.current.load_full()
     }
 
@@ -68,26 +63,26 @@ impl Settings {
     /// # Cancel safety
     /// Dropping it ends the looking; the current injector stays.
     pub async fn follow(&self) {
-        let mut roots = self.roots.clone();
-        let mut closed = false;
+        let mut changes = self.authority.changes();
         loop {
             tokio::select! {
-                changed = roots.changed(), if !closed => closed = changed.is_err(),
+                // The authority lives as long as this value, so that this waits as long as nothing changes.
+                _ = changes.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.look(&roots.borrow_and_update().clone());
+            self.look();
         }
     }
 
     /// Takes what is there, if it is good and new.
-    pub fn look(&self, roots: &str) {
-        let found = injector(&self.path, roots);
+    pub fn look(&self) {
+        let found = injector(&self.path, &self.authority.anchors_pem());
         self.metrics.settings_broken.set(i64::from(found.is_err()));
         match found {
             Ok(injector) => {
                 self.tell(None);
-                if *self.current.load_full() != injector {
-                    self.current.store(Arc::new(injector));
+                if self.current.load_full().is_none_or(|current| *current != injector) {
+                    self.current.store(Some(Arc::new(injector)));
                     tracing::info!("the injector's settings were taken");
                 }
             }
@@ -100,7 +95,10 @@ impl Settings {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != problem {
             if let Some(problem) = &problem {
-                tracing::error!(problem, "the injector's settings are broken; the last good ones stay");
+                tracing::error!(
+                    problem,
+                    "the injector's settings cannot be used; the last good ones stay, if there were any"
+                );
             }
             *told = problem;
         }

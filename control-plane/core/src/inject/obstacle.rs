@@ -14,6 +14,10 @@ use super::config::{ADMIN_PORT, INBOUND_PORT, InjectorConfig, OUTBOUND_PORT};
 use super::{IDENTITY_VOLUME, INIT_CONTAINER, INJECTED};
 use crate::model::{SIDECAR_ANNOTATION, SIDECAR_CONTAINER};
 
+/// What keeps a pod on its node's network from having a sidecar.
+pub(super) const HOST_NETWORK: &str = "hostNetwork: true: the pod's connections are its node's, which a sidecar \
+                                       must not redirect; remove hostNetwork, or set weft.dev/inject: disabled";
+
 /// Whether the pod has its sidecar already: the mark and the container.
 pub(super) fn is_injected(annotations: &BTreeMap<String, String>, spec: &PodSpec) -> bool {
     annotations.get(SIDECAR_ANNOTATION).is_some_and(|mark| mark == INJECTED)
@@ -26,9 +30,7 @@ pub(super) fn is_injected(annotations: &BTreeMap<String, String>, spec: &PodSpec
 /// What it is, and what to do about it.
 pub(super) fn find(spec: &PodSpec, config: &InjectorConfig) -> Result<(), String> {
     if spec.host_network == Some(true) {
-        return Err("hostNetwork: true: the pod's connections are its node's, which a sidecar must not \
-                    redirect; remove hostNetwork, or set weft.dev/inject: disabled"
-            .to_owned());
+        return Err(HOST_NETWORK.to_owned());
     }
     if is_windows(spec) {
         return Err(

@@ -4,6 +4,7 @@ use super::*;
 
 mod annotations;
 mod golden;
+mod recheck;
 
 /// A root as far as the injector looks.
 const ROOT: &str = "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n";

@@ -111,6 +111,7 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
         probes: probe::probes(containers(object)),
         host_addresses: host_addresses(object),
         zone: labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
+        asks: annotations.get(inject::INJECT).cloned(),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ports: containers(object)
             .flat_map(|container| container.ports.iter().flatten())

@@ -156,6 +156,8 @@ pub struct Pod {
     pub sidecar: bool,
     /// Zone by its own label; empty: that of its node.
     pub zone: String,
+    /// What its annotation `weft.dev/inject` says.
+    pub asks: Option<String>,
     /// It shares its node's address.
     pub host_network: bool,
     /// Its TCP ports by name and number, in order.

@@ -16,6 +16,7 @@ use crate::kubernetes::watch::Event;
 use crate::kubernetes::watch::kinds::{Need, WATCHED};
 use crate::kubernetes::watch::sight::Sight;
 use crate::take;
+use crate::webhook::Recheck;
 
 /// The facts of a cluster.
 pub struct Facts {
@@ -26,6 +27,7 @@ pub struct Facts {
     awaited: BTreeSet<Kind>,
     trouble: BTreeMap<Kind, String>,
     roll: Roll,
+    recheck: Option<Recheck>,
     retold: bool,
 }
 
@@ -40,10 +42,16 @@ impl Facts {
             awaited: WATCHED.iter().map(|watched| watched.kind).collect(),
             trouble: BTreeMap::new(),
             roll,
+            recheck: None,
             retold: false,
         };
         facts.default_mesh();
         facts
+    }
+
+    /// Tells who looks for pods without sidecars of every change.
+    pub fn rechecked_by(self, recheck: Option<Recheck>) -> Self {
+        Self { recheck, ..self }
     }
 
     /// Compiles what has changed: how it differs for sidecars, and what became of every object if
@@ -160,12 +168,15 @@ impl Facts {
     }
 
     /// Notes who is there before it is published: a pod asks for its certificate at once.
-    fn enrol(&self, key: &ObjectKey) {
+    fn enrol(&mut self, key: &ObjectKey) {
         let (model, namespace, name) = (self.compiler.model(), key.namespace.as_str(), key.name.as_str());
         match key.kind {
             Kind::Pod => self.roll.note_pod(namespace, name, model.pod(namespace, name)),
             Kind::Namespace => self.roll.note_namespace(name, model.namespace(name)),
-            _ => {}
+            _ => return,
+        }
+        if let Some(recheck) = &mut self.recheck {
+            recheck.changed(model, std::iter::once(key));
         }
     }
 

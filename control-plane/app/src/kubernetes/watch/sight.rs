@@ -96,7 +96,8 @@ fn refusal(kind: Kind, object: &Value, reason: &str) -> ObjectReport {
         verdicts.push(verdict(Subject::Object));
     }
     let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
-    ObjectReport { position: None, generation, verdicts, warnings: Vec::new() }
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
+    ObjectReport { position: None, generation, uid, verdicts, warnings: Vec::new() }
 }
 
 /// Parents that a mesh answers for: Services.

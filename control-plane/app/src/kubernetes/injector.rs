@@ -1,0 +1,62 @@
+//! The injector in a cluster: its webhook, what the API server trusts of it, and the re-check of pods that
+//! run without their sidecar.
+//!
+//! Before it: the chores have an authority and take part in the election. After it: `webhook` serves, and
+//! the feed tells the re-check what changes.
+//!
+//! Invariant: nothing is decided here.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use weft_control_plane_core::inject::NamespaceFacts;
+
+use super::events::Events;
+use super::lease::Leading;
+use super::{Cluster, Shared};
+use crate::webhook::{self, Notice, Parts, Recheck, bundle};
+
+/// The injector, running.
+pub struct Injector {
+    /// Finds pods that run without their sidecar.
+    pub recheck: Recheck,
+    /// What runs in the background.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts it where the command line asks for it.
+///
+/// # Errors
+/// The webhook's address cannot be bound, or the authority cannot sign.
+pub fn start(
+    cluster: &Cluster,
+    shared: &Shared,
+    events: Events,
+    leading: &Leading,
+) -> anyhow::Result<Option<Injector>> {
+    let Some((listen, settings)) = cluster.webhook.clone() else { return Ok(None) };
+    let notice: Notice = Arc::new(move |about, reason, message| events.warn(&about, reason, message));
+    let roll = shared.roll.clone();
+    let metrics = shared.metrics.injecting.clone();
+    let running = webhook::start(Parts {
+        listen,
+        settings,
+        authority: Arc::clone(&shared.authority),
+        names: webhook::service_names(&cluster.namespace),
+        namespaces: Arc::new(move |name| {
+            let namespace = roll.namespace(name)?;
+            let (labels, annotations) = (namespace.labels, namespace.annotations);
+            Some(NamespaceFacts { name: name.to_owned(), labels, annotations })
+        }),
+        notice: Arc::clone(&notice),
+        metrics: metrics.clone(),
+        stop: shared.stop.clone(),
+    })?;
+    tracing::info!(address = %running.address, "the injector's webhook listens");
+    let status = Arc::clone(&shared.status);
+    let recheck = Recheck::new(running.settings, notice, metrics, leading.clone(), status);
+    let mut tasks = running.tasks;
+    let authority = Arc::clone(&shared.authority);
+    tasks.push(tokio::spawn(bundle::follow(cluster.client.clone(), leading.clone(), authority)));
+    Ok(Some(Injector { recheck, tasks }))
+}

@@ -52,6 +52,8 @@ pub struct Cluster {
     pub pod_name: String,
     /// Where the injector's webhook is to listen, and its settings; none: there is no webhook.
     pub webhook: Option<(SocketAddr, PathBuf)>,
+    /// Port of the administrator's side, the same on every replica.
+    pub admin_port: u16,
 }
 
 /// What the chores of a cluster work with, all of it shared and live.
@@ -82,7 +84,7 @@ impl Cluster {
     ///
     /// # Cancel safety
     /// Nothing was started.
-    pub async fn connect(args: &ClusterArgs) -> anyhow::Result<Self> {
+    pub async fn connect(args: &ClusterArgs, admin_port: u16) -> anyhow::Result<Self> {
         let config = Config::infer().await.context(
             "no Kubernetes API server is known: run in a pod with a service account, or set KUBECONFIG",
         )?;
@@ -94,7 +96,7 @@ impl Cluster {
             (None, _) => None,
             (Some(_), None) => anyhow::bail!("--webhook needs --injector-config FILE"),
         };
-        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name, webhook })
+        Ok(Self { client, config, namespace: args.namespace.clone(), pod_name, webhook, admin_port })
     }
 }
 

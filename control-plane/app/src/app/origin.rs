@@ -62,7 +62,7 @@ impl Origin {
             "--join-tokens and --state are for a folder; in a cluster pods prove themselves, and the root is in \
              a Secret"
         );
-        let cluster = Cluster::connect(&args.cluster).await?;
+        let cluster = Cluster::connect(&args.cluster, args.admin.port()).await?;
         let counts = Counts::register(registry);
         let chores = Box::new(Chores::begin(cluster.clone(), &args.trust_domain, &counts, stop));
         Ok(Self::Cluster { cluster, roll: Roll::default(), chores })

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::conditions::writer::{Writer, WriterSettings};
 use super::counts::Counts;
 use super::events::Events;
 use super::lease::{self, Leading, LeaseSettings};
@@ -25,6 +26,7 @@ pub struct Chores {
     leading: Leading,
     root: Root,
     events: Events,
+    counts: Counts,
     lease: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -47,7 +49,8 @@ impl Chores {
         let settings =
             RootSettings { namespace: cluster.namespace.clone(), trust_domain: trust_domain.to_owned() };
         let root = Root::new(client(), settings, leading.clone(), events.clone(), counts.clone());
-        Self { cluster, leading, root, events, lease, tasks: Vec::new() }
+        let counts = counts.clone();
+        Self { cluster, leading, root, events, counts, lease, tasks: Vec::new() }
     }
 
     /// Waits for the authority that all replicas share.
@@ -72,6 +75,15 @@ impl Chores {
         self.tasks.push(tokio::spawn(self.root.follow(authority())));
         let (client, namespace) = (self.cluster.client.clone(), self.cluster.namespace.clone());
         self.tasks.push(tokio::spawn(trust::follow(client, namespace, self.leading.clone(), authority())));
+        let settings = WriterSettings {
+            namespace: self.cluster.namespace.clone(),
+            pod: self.cluster.pod_name.clone(),
+            admin_port: self.cluster.admin_port,
+        };
+        let told = (shared.reports.clone(), Arc::clone(&shared.status), shared.reader.clone());
+        let client = self.cluster.client.clone();
+        let writer = Writer::new(client, settings, self.leading.clone(), told, (self.events.clone(), self.counts));
+        self.tasks.push(tokio::spawn(writer.run()));
         let injector = injector::start(&self.cluster, shared, self.events, &self.leading)?;
         let recheck = injector.map(|injector| {
             self.tasks.extend(injector.tasks);

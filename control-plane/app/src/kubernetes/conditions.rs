@@ -11,7 +11,7 @@
 
 mod policy;
 pub mod reach;
-pub mod reports;
+mod reports;
 mod route;
 pub mod writer;
 

@@ -35,13 +35,14 @@ use self::api::Kinds;
 use self::peers::Peers;
 use self::queue::Queue;
 use super::reach::{Reach, Summary};
-use super::reports::Reports;
+use super::reports::Seen;
 use super::{mesh_status, policy_status, problems, route_status};
 use crate::kubernetes::counts::{Counts, Outcome};
 use crate::kubernetes::events::{Events, reference};
 use crate::kubernetes::lease::{Leading, chance};
 use crate::publish::Reader;
 use crate::status::Status;
+use crate::take::Reports;
 
 /// Writes under way at once. Source: Weft's own; an API server answers one in milliseconds.
 const AT_ONCE: usize = 8;
@@ -76,7 +77,7 @@ pub struct Writer {
     client: Client,
     settings: WriterSettings,
     leading: Leading,
-    reports: Arc<Reports>,
+    reports: Reports,
     status: Arc<Status>,
     reader: Reader,
     events: Events,
@@ -94,6 +95,7 @@ type Looks = FuturesUnordered<BoxFuture<'static, Looked>>;
 /// One term of leadership.
 struct Term<'a> {
     writer: &'a Writer,
+    seen: Seen,
     kinds: Kinds,
     queue: Queue,
     looks: Looks,
@@ -111,7 +113,7 @@ impl Writer {
         client: Client,
         settings: WriterSettings,
         leading: Leading,
-        told: (Arc<Reports>, Arc<Status>, Reader),
+        told: (Reports, Arc<Status>, Reader),
         seen: (Events, Counts),
     ) -> Self {
         let ((reports, status, reader), (events, counts)) = (told, seen);
@@ -134,8 +136,9 @@ impl Writer {
     }
 
     async fn lead(&self) {
-        while !self.reports.is_told() {
-            self.reports.changed().await;
+        // Reports are told before what they are about is published.
+        if self.reader.clone().wait_for(Option::is_some).await.is_err() {
+            return std::future::pending().await;
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         let mut peers = Peers::new(pods, self.settings.pod.clone(), self.settings.admin_port);
@@ -154,6 +157,7 @@ impl Writer {
     async fn term(&self, peers: &mut Peers) -> Result<(), Error> {
         let mut term = Term {
             writer: self,
+            seen: Seen::new(self.reports.clone()),
             kinds: Kinds::discover(self.client.clone()).await?,
             queue: Queue::default(),
             looks: Looks::default(),
@@ -171,7 +175,7 @@ impl Writer {
             self.counts.status_waiting.set(i64::try_from(term.queue.len()).unwrap_or(i64::MAX));
             let wake = term.wake_at();
             tokio::select! {
-                () = self.reports.changed() => term.take_changes().await?,
+                true = term.seen.changed() => term.take_changes().await?,
                 Some(looked) = term.looks.next() => term.done(looked),
                 _ = sidecars.tick() => {
                     term.summaries = self.summaries(peers.ask().await);
@@ -195,15 +199,14 @@ impl Writer {
 impl Term<'_> {
     /// Looks at all objects, and queues those that are not as they must be.
     async fn survey(&mut self) -> Result<(), Error> {
-        // What changes from here on is queued after the survey, and looked at again.
-        let changed = self.writer.reports.take_changed();
+        // What changes from here on is looked at after the survey.
+        self.seen.look();
         let (mut objects, mut wrong) = (0_usize, Vec::new());
         for kind in self.kinds.all() {
-            let (writer, summaries) = (self.writer, &self.summaries);
+            let (seen, summaries) = (&self.seen, &self.summaries);
             let each = |key: ObjectKey, object: &Value| {
                 objects += 1;
-                let report = writer.reports.of(&key);
-                if wanted(&key, object, report.as_deref(), summaries).is_some() {
+                if wanted(&key, object, seen.of(&key), summaries).is_some() {
                     wrong.push(key);
                 }
             };
@@ -211,17 +214,15 @@ impl Term<'_> {
         }
         tracing::info!(objects, wrong = wrong.len(), "the status of all objects was looked at");
         let now = self.origin.elapsed();
-        // What the survey came too early for is found by its report.
-        wrong.into_iter().chain(changed).for_each(|key| self.queue.push(key, now));
-        for key in self.writer.reports.keys() {
-            let reach = Summary::reach(&self.summaries, &key);
-            self.shown.insert(key, (reach, now));
+        wrong.into_iter().for_each(|key| self.queue.push(key, now));
+        for key in self.seen.keys() {
+            self.shown.insert(key.clone(), (Summary::reach(&self.summaries, key), now));
         }
         Ok(())
     }
 
     async fn take_changes(&mut self) -> Result<(), Error> {
-        let changed = self.writer.reports.take_changed();
+        let changed = self.seen.look();
         // A kind may have come to the API server only now.
         let served: Vec<Kind> = self.kinds.all().collect();
         if changed.iter().any(|key| !served.contains(&key.kind)) {
@@ -229,7 +230,11 @@ impl Term<'_> {
         }
         let now = self.origin.elapsed();
         for key in changed {
-            self.shown.insert(key.clone(), (Summary::reach(&self.summaries, &key), now));
+            if self.seen.of(&key).is_some() {
+                self.shown.insert(key.clone(), (Summary::reach(&self.summaries, &key), now));
+            } else {
+                self.shown.remove(&key);
+            }
             self.queue.push(key, now);
         }
         Ok(())
@@ -238,14 +243,14 @@ impl Term<'_> {
     /// Queues what sidecars see otherwise than its status shows: refusals at once, counts later.
     fn compare_reach(&mut self) {
         let now = self.origin.elapsed();
-        for key in self.writer.reports.keys() {
-            let reach = Summary::reach(&self.summaries, &key);
+        for key in self.seen.keys() {
+            let reach = Summary::reach(&self.summaries, key);
             let (before, since) = self.shown.entry(key.clone()).or_default();
             let refusals = (before.refuse, &before.refusing) != (reach.refuse, &reach.refusing);
             let counts = shows_counts(key.kind) && *before != reach;
             if refusals || (counts && now >= since.saturating_add(COUNTS_PAUSE)) {
                 (*before, *since) = (reach, now);
-                self.queue.push(key, now);
+                self.queue.push(key.clone(), now);
             }
         }
     }
@@ -257,7 +262,7 @@ impl Term<'_> {
             && let Some(key) = self.queue.pop(now)
         {
             self.next_start = now.max(self.next_start).saturating_add(PACE);
-            let report = self.writer.reports.of(&key);
+            let report = self.seen.of(&key).cloned();
             let look = Look {
                 kinds: self.kinds.clone(),
                 summaries: Arc::clone(&self.summaries),
@@ -284,7 +289,7 @@ impl Term<'_> {
 struct Look {
     kinds: Kinds,
     summaries: Arc<[Summary]>,
-    report: Option<Arc<ObjectReport>>,
+    report: Option<ObjectReport>,
     events: Events,
 }
 
@@ -305,7 +310,7 @@ impl Look {
 
     async fn look(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(object) = self.kinds.read(key).await? else { return Ok(Outcome::Gone) };
-        let Some(status) = wanted(key, &object, self.report.as_deref(), &self.summaries) else {
+        let Some(status) = wanted(key, &object, self.report.as_ref(), &self.summaries) else {
             return Ok(Outcome::Unchanged);
         };
         self.kinds.write(key, &object, &status).await?;

@@ -3,14 +3,20 @@
 //!
 //! Invariant: nothing is decided here; each verb runs the library that stands behind it.
 
+mod check;
+mod cluster;
 mod demo;
 mod inject;
 mod install;
+mod status;
+mod table;
+mod uninstall;
+mod upgrade;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use weft_proxy::init::{self, InitArgs};
 use weft_proxy::settings::RunArgs;
 
@@ -37,6 +43,21 @@ enum Verb {
     Inject(inject::InjectArgs),
     /// Take the sidecars out of manifests again.
     Uninject(inject::UninjectArgs),
+    /// Print what this version's installation is made of, with the values that the cluster's was given.
+    Upgrade(upgrade::UpgradeArgs),
+    /// Print what to delete, for kubectl delete.
+    Uninstall(uninstall::UninstallArgs),
+    /// Look whether a cluster can take Weft, and whether all is well with it.
+    Check(check::CheckArgs),
+    /// Show the control plane and the sidecars as they are now.
+    Status(status::StatusArgs),
+    /// Print completions for a shell, e.g. `source <(weft completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print this program's version.
+    Version,
     /// The sidecar.
     #[command(subcommand)]
     Proxy(Proxy),
@@ -58,6 +79,22 @@ enum Proxy {
     Init(Box<InitArgs>),
 }
 
+/// Form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}
+
+/// What a shell reads to complete the command.
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "weft", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,6 +112,12 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Install(args) => install::run(&args),
         Verb::Inject(args) => inject::run(&args),
         Verb::Uninject(args) => inject::undo(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Uninstall(args) => uninstall::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Completions { shell } => install::print(&completions(shell)),
+        Verb::Version => install::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
         Verb::Proxy(Proxy::Init(args)) => init::run(*args),
         Verb::ControlPlane(args) => weft_control_plane::run(*args),

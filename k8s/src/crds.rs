@@ -15,21 +15,31 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![AuthorizationPolicy::crd(), Mesh::crd(), TlsPolicy::crd(), TrafficPolicy::crd()]
 }
 
-/// The chart's files: name and text.
-pub fn files() -> Vec<(String, String)> {
-    definitions().iter().map(|crd| (format!("{}.yaml", crd.spec.names.plural), text(crd))).collect()
+/// The definitions as an API server is given them.
+pub fn values() -> Vec<Value> {
+    definitions().iter().map(value).collect()
 }
 
-fn text(crd: &CustomResourceDefinition) -> String {
+/// The chart's files: name and text.
+pub fn files() -> Vec<(String, String)> {
+    let name = |crd: &CustomResourceDefinition| format!("{}.yaml", crd.spec.names.plural);
+    definitions().iter().map(|crd| (name(crd), text(crd))).collect()
+}
+
+fn value(crd: &CustomResourceDefinition) -> Value {
     // A definition is plain data: maps with text keys, which JSON always takes.
     let mut value = serde_json::to_value(crd).unwrap_or(Value::Null);
     explain(&mut value);
     value["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "weft"});
     // With a kind go all its objects: Helm leaves it when the release is uninstalled.
     value["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
+    value
+}
+
+fn text(crd: &CustomResourceDefinition) -> String {
     format!(
         "{{{{- /* Made by `cargo run -p weft-k8s --example crds`; do not edit. */ -}}}}\n{{{{- if .Values.crds.install }}}}\n{}{{{{- end }}}}\n",
-        yaml::write(&value)
+        yaml::write(&value(crd))
     )
 }
 

@@ -196,7 +196,8 @@ fn address(value: &serde_json::Value) -> SocketAddr {
 fn control_plane(folder: &Path, stop: CancellationToken) -> (SocketAddr, SocketAddr, JoinHandle<()>) {
     let args = RunArgs {
         exit_with_parent: false,
-        manifests: folder.join("manifests"),
+        manifests: Some(folder.join("manifests")),
+        cluster: weft_control_plane::args::ClusterArgs::default(),
         listen: UNSET,
         admin: UNSET,
         state: None,

@@ -52,7 +52,8 @@ impl Folder {
     pub fn args(&self) -> RunArgs {
         RunArgs {
             exit_with_parent: false,
-            manifests: self.0.join("manifests"),
+            manifests: Some(self.0.join("manifests")),
+            cluster: weft_control_plane::args::ClusterArgs::default(),
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),
             state: None,

@@ -1,0 +1,141 @@
+//! `weft check`: whether a cluster can take Weft (`--pre`), and whether all is well with it.
+//!
+//! ```text
+//! cluster ─kubernetes→ versions, Gateway API, permissions
+//!         ─installed→  kinds, replicas, leader, roots, webhook, settings
+//!         ─mesh→       versions of sidecars, pods without one, what is refused
+//! ```
+//!
+//! Invariant: nothing is written; each finding that is not well says what to do.
+//! Invariant: the exit code is 0 exactly when nothing failed; a warning is no failure.
+
+mod facts;
+mod installed;
+mod kubernetes;
+mod mesh;
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::cluster::{self, ClusterArgs};
+use crate::{Form, install};
+
+/// What to look at.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Before the installation: whether the cluster can take it, and whether you may make it.
+    #[arg(long)]
+    pre: bool,
+    /// Form of the answer.
+    #[arg(long, short, value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
+/// How it stands with something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    area: &'static str,
+    check: &'static str,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
+}
+
+/// The findings of one area.
+#[derive(Debug)]
+struct Findings {
+    area: &'static str,
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    fn of(area: &'static str) -> Self {
+        Self { area, list: Vec::new() }
+    }
+
+    fn add(&mut self, check: &'static str, state: State, detail: String, remedy: &str) {
+        self.list.push(Finding { area: self.area, check, state, detail, remedy: remedy.to_owned() });
+    }
+
+    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.add(check, State::Ok, detail.into(), "");
+    }
+
+    fn warn(&mut self, check: &'static str, detail: impl Into<String>, remedy: &str) {
+        self.add(check, State::Warning, detail.into(), remedy);
+    }
+
+    fn fail(&mut self, check: &'static str, detail: impl Into<String>, remedy: &str) {
+        self.add(check, State::Failed, detail.into(), remedy);
+    }
+}
+
+/// Looks, prints, and fails where something did.
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
+    let findings = cluster::block_on(look(args))?;
+    let failed = findings.iter().filter(|finding| finding.state == State::Failed).count();
+    let text = match args.output {
+        Form::Text => render(&findings),
+        Form::Json => serde_json::to_string_pretty(&findings).context("writing JSON")? + "\n",
+    };
+    install::print(&text)?;
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
+    Ok(())
+}
+
+async fn look(args: &CheckArgs) -> anyhow::Result<Vec<Finding>> {
+    let client = args.cluster.client().await?;
+    let namespace = &args.cluster.namespace;
+    let mut findings = kubernetes::versions(&client).await?.list;
+    if args.pre {
+        findings.extend(kubernetes::permissions(&client, namespace).await?.list);
+        return Ok(findings);
+    }
+    let installation = facts::Installation::read(&client, namespace).await?;
+    findings.extend(installed::control_plane(&installation, namespace).list);
+    findings.extend(installed::trust(&installation, k8s_openapi::jiff::Timestamp::now().as_second()).list);
+    if installation.deployment.is_some() {
+        findings.extend(mesh::look(&client, namespace, &installation).await.list);
+    }
+    Ok(findings)
+}
+
+/// The findings, for a person.
+fn render(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    let mut area = "";
+    for finding in findings {
+        if finding.area != area {
+            let gap = if area.is_empty() { "" } else { "\n" };
+            let _ = writeln!(out, "{gap}{}", finding.area);
+            area = finding.area;
+        }
+        let mark = match finding.state {
+            State::Ok => "ok  ",
+            State::Warning => "warn",
+            State::Failed => "FAIL",
+        };
+        let _ = writeln!(out, "  {mark}  {}: {}", finding.check, finding.detail);
+        if !finding.remedy.is_empty() {
+            let _ = writeln!(out, "        {}", finding.remedy);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

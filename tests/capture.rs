@@ -465,3 +465,26 @@ fn nft_load(script: &str) {
     nft.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(nft.wait().unwrap().success());
 }
+
+#[test]
+fn with_one_capability_and_without_ipv6_a_pod_is_captured_all_the_same() {
+    in_netns!(|| {
+        let place = place();
+        place.pod.set_parameter("net.ipv6.conf.all.disable_ipv6", "1").unwrap();
+        // A listener of both families stands without IPv6 as well.
+        witness(&place.pod, "late", "[::]:18080");
+        assert_eq!(lands(&place.outside, "10.77.0.1:18080"), "late 10.77.0.1:18080");
+        let installed = place.pod.run(|| {
+            let mut sets = capabilities(None).unwrap();
+            sets.inheritable = CapabilitySet::empty();
+            for set in [&mut sets.effective, &mut sets.permitted] {
+                *set = CapabilitySet::NET_ADMIN;
+            }
+            set_capabilities(None, sets).unwrap();
+            redirect::install(&Plan::new(&Capture::default()).unwrap())
+        });
+        assert_eq!(installed, Ok(()));
+        assert_eq!(lands(&place.pod, "10.77.0.2:8080"), "outbound 10.77.0.2:8080");
+        assert_eq!(lands(&place.outside, "10.77.0.1:8080"), "inbound 10.77.0.1:8080");
+    });
+}

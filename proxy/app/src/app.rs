@@ -131,6 +131,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         tokio::spawn(export(settings.otlp.clone(), plane.clone(), origin.clone(), stop.clone(), finished));
     tokio::spawn(chores::follow(desk.clone(), origin));
     tokio::spawn(chores::tidy(plane.clone()));
+    tokio::spawn(chores::tell_waiting(desk.clone()));
     chores::until_ready(&desk).await;
     chores::tell_ready(&desk, admin_address, &listeners.addresses)?;
     chores::until_told_to_leave(&desk).await?;

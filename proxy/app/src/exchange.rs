@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Version};
 use weft_proxy_core::{Reason, hygiene};
 use weft_proxy_net::http::client::Entered;
@@ -19,6 +20,7 @@ use weft_proxy_net::http::interim::Continue;
 use weft_proxy_net::http::sever::{self, Sever};
 use weft_proxy_net::http::{Body, Cut, Finish, Lease, Tally};
 
+use crate::kept::Kept;
 use crate::plane::DataLimits;
 use crate::record::{Ending, Record};
 use crate::upstream::Picked;
@@ -41,6 +43,7 @@ pub(crate) struct Exchange {
     /// Holds the request body until the upstream wants it.
     go_on: OnceCell<Rc<Continue>>,
     held: RefCell<Held>,
+    kept: RefCell<Kept>,
     deadline: RefCell<Option<Pin<Box<tokio::time::Sleep>>>>,
     flow: Flow,
 }
@@ -75,6 +78,7 @@ impl Exchange {
             down: Cell::new(0),
             go_on: OnceCell::new(),
             held: RefCell::default(),
+            kept: RefCell::default(),
             deadline: RefCell::default(),
             flow: Flow::default(),
         })
@@ -134,6 +138,21 @@ impl Exchange {
                 task.wake();
             }
         }
+    }
+
+    /// Keeps the request's body, as far as it is short, for another attempt.
+    pub(crate) fn keep_body(&self) {
+        self.kept.borrow_mut().want();
+    }
+
+    /// The request's body once more, where all of it was kept.
+    pub(crate) fn kept_body(&self) -> Option<RequestBody> {
+        self.kept.borrow().again()
+    }
+
+    /// The request's body is not needed again.
+    pub(crate) fn forget_body(&self) {
+        self.kept.borrow_mut().lose();
     }
 
     /// Writes into the record, while it is open.
@@ -233,7 +252,15 @@ impl Tally for RequestTally {
         self.0.up.set(self.0.up.get() + bytes as u64);
     }
 
-    fn finish(&self, _how: Finish) {}
+    fn keep(&self, data: &Bytes) {
+        self.0.kept.borrow_mut().frame(data);
+    }
+
+    fn finish(&self, how: Finish) {
+        if how == Finish::Whole {
+            self.0.kept.borrow_mut().end();
+        }
+    }
 
     fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         if let Err(cut) = self.0.poll_deadline(cx) {
@@ -246,6 +273,8 @@ impl Tally for RequestTally {
     }
 
     fn trailers(&self, trailers: &mut HeaderMap) {
+        // They would have to be sent again as well.
+        self.0.kept.borrow_mut().lose();
         hygiene::scrub_trailers(trailers);
     }
 }

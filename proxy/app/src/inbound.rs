@@ -11,12 +11,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::{Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::spec::Protocol;
-use weft_proxy_core::{Head, Identity, Inbound, Peer, Probe, Reason, Sent, hygiene};
+use weft_proxy_core::{Detection, Head, Hop, Identity, Inbound, Peer, Probe, Reason, Sent, Taken, hygiene};
 use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
+use weft_proxy_net::taken;
 
 use crate::exchange::{Exchange, Outgoing, RequestBody, RequestTally, ResponseBody};
 use crate::metrics::edge::{Direction, Protocol as Wire};
@@ -42,11 +44,15 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         (_, None) => return record.close(Ending::Failed(Reason::Internal), worker.now()),
     };
     record.destination(address);
+    let client = match accepted.door {
+        Door::Inbound => client_of(accepted.client, address),
+        _ => accepted.client,
+    };
     let mut sock = Sock::tcp(accepted.tcp);
     let Some(inbound) = worker.inbound() else {
         return stream::refuse(&worker, sock, record, Reason::ConfigTimeout);
     };
-    let here = Here { address, port, client: accepted.client };
+    let mut here = Here { address, port, client, told: false };
     let declared = inbound.protocol(port);
     let strict = demands_mutual_tls(&inbound, port);
     let wait = match declared {
@@ -64,13 +70,16 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
             return bytes(&worker, &inbound, sock, record, here, plain).await;
         }
     }
-    let _ = detect::settle(&worker, &mut sock).await;
+    if detect::settle(&worker, &mut sock).await == Detection::Tls {
+        detect::whole_hello(&worker, &mut sock).await;
+    }
     match Box::pin(identify(&worker, sock)).await {
         Err(reason) => {
             record.reason(reason);
             record.close(Ending::Failed(reason), worker.now());
         }
         Ok(Session::Proven { sock, peer }) => {
+            here.told = peer.hop == Hop::TcpTold;
             let hop = carries_http(peer.hop);
             let peer = here.peer(Some(peer.identity));
             match hop {
@@ -95,6 +104,14 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     }
 }
 
+/// Who called. A pod that calls itself through the mesh comes from loopback; its address is its own.
+fn client_of(client: SocketAddr, address: SocketAddr) -> SocketAddr {
+    if client.ip().is_loopback() && !address.ip().is_loopback() {
+        return SocketAddr::new(address.ip(), client.port());
+    }
+    client
+}
+
 /// Where a connection came in.
 #[derive(Clone, Copy)]
 struct Here {
@@ -103,6 +120,8 @@ struct Here {
     /// The port by which policies know it.
     port: u16,
     client: SocketAddr,
+    /// The peer waits to hear whether the application takes the connection.
+    told: bool,
 }
 
 impl Here {
@@ -136,7 +155,7 @@ async fn http(
 async fn bytes(
     worker: &Rc<Worker>,
     inbound: &Inbound,
-    sock: Sock,
+    mut sock: Sock,
     mut record: ConnectionRecord,
     here: Here,
     peer: Peer,
@@ -148,14 +167,26 @@ async fn bytes(
             return stream::refuse(worker, sock, record, reason);
         }
     }
-    let target = Target { address: here.address, identity: None, timeout: worker.plane.limits.connect };
+    let target = Target::plain(here.address, worker.plane.limits.connect);
     let application = match connect::stream(worker, target).await {
         Ok(application) => application,
+        Err(reason) if here.told => return decline(worker, sock, record, reason).await,
         Err(reason) => return stream::refuse(worker, sock, record, reason),
     };
+    if here.told && taken::tell(&mut sock, Taken::Yes).await.is_err() {
+        return stream::refuse(worker, sock, record, Reason::Cancelled);
+    }
     let edge = edges::inbound(worker, &peer, here.port, Wire::Tcp);
     let forbidden = newly_denied(worker, &peer, here.port);
     stream::relay(worker, sock, application, record, &edge, forbidden).await;
+}
+
+/// Ends a connection that the application did not take, so that its caller may ask another endpoint.
+async fn decline(worker: &Rc<Worker>, mut sock: Sock, mut record: ConnectionRecord, reason: Reason) {
+    record.reason(reason);
+    record.close(Ending::Failed(reason), worker.now());
+    // A peer that does not listen any more needs no word.
+    let _ = tokio::time::timeout(worker.plane.limits.connect, taken::decline(&mut sock)).await;
 }
 
 /// What a plaintext connection is looked at for. A port of bytes may have a probe by HTTP or gRPC: where
@@ -176,7 +207,7 @@ fn expected(inbound: &Inbound, declared: Protocol, peer: &Peer, port: u16) -> Pr
 /// and nothing is passed on.
 async fn tcp_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionRecord, here: Here) {
     record.probe(Probe::Tcp);
-    let target = Target { address: here.address, identity: None, timeout: worker.plane.limits.connect };
+    let target = Target::plain(here.address, worker.plane.limits.connect);
     match connect::stream(worker, target).await {
         Ok(_) => record.close(Ending::Complete, worker.now()),
         Err(reason) => stream::refuse(worker, sock, record, reason),
@@ -186,7 +217,7 @@ async fn tcp_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionRecord
 /// A probe by HTTPS: the application's own TLS passes, whatever is asked within it.
 async fn https_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionRecord, here: Here, peer: Peer) {
     record.probe(Probe::Https);
-    let target = Target { address: here.address, identity: None, timeout: worker.plane.limits.connect };
+    let target = Target::plain(here.address, worker.plane.limits.connect);
     match connect::stream(worker, target).await {
         Ok(application) => {
             let edge = edges::inbound(worker, &peer, here.port, Wire::Tls);
@@ -240,7 +271,7 @@ async fn walk(
     let request = Box::new(Request::from_parts(parts, body));
     let response = forward(seat, exchange, request, protocol).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
-    let mut response = relay::answer(exchange, &seat.conn, response, version, agreed)?;
+    let mut response = relay::answer(exchange, seat, response, version, agreed)?;
     seat.end_without_tunnel(asked, agreed, &mut response);
     Ok(response)
 }
@@ -253,10 +284,12 @@ async fn forward(
     mut request: Outgoing,
     protocol: Protocol,
 ) -> Result<Response<Incoming>, Own> {
-    let mut tries = 0;
+    let (mut tries, mut worst) = (0, None);
+    let repeatable = request.method().is_idempotent() && request.body().is_end_stream();
     loop {
         tries += 1;
-        let spare = spare::of(&request);
+        // Only what may be repeated is copied.
+        let spare = repeatable.then(|| spare::of(&request));
         let miss = match attempt(seat, exchange, request, protocol).await {
             Ok(response) => return Ok(response),
             Err(miss) => miss,
@@ -267,10 +300,11 @@ async fn forward(
             Some(Failure::ResetBeforeAnswer) => tries == 1,
             _ => false,
         };
-        let again = miss.unsent.or_else(|| spare.map(spare::Spare::into_request));
+        worst = miss.failure.map(|failure| failure.after(worst));
+        let again = miss.unsent.or_else(|| spare.and_then(|spare| spare.into_request(None)));
         match again {
             Some(again) if stale && tries < MOST_TRIES => request = again,
-            _ => return Err(Own::from(miss.reason)),
+            _ => return Err(seat.unanswered(miss.reason, worst)),
         }
     }
 }
@@ -289,7 +323,7 @@ async fn attempt(
         return Err(Miss::unsent(Reason::UnknownDestination, request));
     };
     let links = worker.application(address);
-    let target = Target { address, identity: None, timeout: worker.plane.limits.connect };
+    let target = Target::plain(address, worker.plane.limits.connect);
     let link = if speaks_http2(protocol, &request) {
         connect::http2(worker, &links, target).await
     } else {

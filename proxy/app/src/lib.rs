@@ -14,6 +14,7 @@ pub mod certify;
 pub mod dial;
 pub mod hold;
 pub mod init;
+mod kept;
 pub mod log;
 pub mod lookup;
 pub mod metrics;
@@ -39,3 +40,4 @@ mod worker;
 
 #[cfg(test)]
 mod testing;
+pub mod wait;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
-use weft_proxy_core::retry::{Failure, may_retry};
+use weft_proxy_core::retry::{Failure, UNANSWERED, may_retry};
 use weft_proxy_core::spec::{Protocol, UnknownDestination};
 use weft_proxy_core::{Peer, Reason, Target as Meaning, hygiene};
 use weft_proxy_net::http::Body;
@@ -150,7 +150,7 @@ async fn walk(
     let request = Box::new(Request::from_parts(parts, body));
     let response = within_deadline(seat, exchange, &routed, request).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;
-    let mut response = relay::answer(exchange, &seat.conn, response, version, agreed)?;
+    let mut response = relay::answer(exchange, seat, response, version, agreed)?;
     seat.end_without_tunnel(asked, agreed, &mut response);
     if let Some((service, plan)) = &routed.way {
         service.outbound.apply_response(*plan, response.headers_mut());
@@ -192,21 +192,24 @@ async fn attempts(
     let worker = &seat.worker;
     let mut exclude = None;
     let mut made = 0;
+    exchange.keep_body();
     loop {
         made += 1;
         let Choice { mut picked, fallback } = balance(worker, &routed.upstream, exclude)?;
         // An id means something in its own backend's balancer only.
         exclude = (!fallback).then(|| picked.id());
-        let mut spare = spare::of(&request);
+        let spare = spare::of(&request);
         seat.note_attempt(exchange, routed.way.as_ref(), &picked, request.headers_mut());
         if fallback {
             exchange.note(|record| record.event("fallback", worker.now()));
         }
         let method = request.method().clone();
-        let miss = match attempt(seat, exchange, &picked, request, each).await {
+        let answered = attempt(seat, exchange, &picked, request, each).await;
+        let miss = match answered.and_then(|response| heard(&picked, response)) {
             Ok(response) => {
                 let event = picked.settle(worker.now(), !response.status().is_server_error());
                 seat.note_event(exchange, &picked, event);
+                exchange.forget_body();
                 exchange.hold_endpoint(picked);
                 return Ok(response);
             }
@@ -218,7 +221,7 @@ async fn attempts(
             let event = picked.settle(now, false);
             seat.note_event(exchange, &picked, event);
             exchange.note(|record| record.attempt_over(None, Some(miss.reason), now));
-            let again = miss.unsent.or_else(|| spare.take().map(spare::Spare::into_request));
+            let again = miss.unsent.or_else(|| spare.into_request(exchange.kept_body()));
             if let Some(again) = again
                 && may_retry(failure, &method, true, made, false)
                 && picked.upstream().may_spend_retry(now)
@@ -232,6 +235,24 @@ async fn attempts(
             }
         }
         return Err(Own::from(miss.reason));
+    }
+}
+
+/// An answer in which the endpoint's sidecar says that its application gave none is a failed attempt.
+fn heard(picked: &Picked, response: Response<Incoming>) -> Result<Response<Incoming>, Miss> {
+    if !response.status().is_server_error() || picked.endpoint.identity.is_none() {
+        return Ok(response);
+    }
+    let word = response.headers().get(UNANSWERED);
+    match word.and_then(|word| Failure::heard(word.as_bytes())) {
+        None => Ok(response),
+        Some(failure) => {
+            let reason = match failure {
+                Failure::Unprocessed => Reason::ConnectRefused,
+                _ => Reason::UpstreamReset,
+            };
+            Err(Miss { reason, failure: Some(failure), unsent: None })
+        }
     }
 }
 
@@ -260,11 +281,7 @@ async fn connect_and_relay(
     request: Outgoing,
 ) -> Result<Response<Incoming>, Miss> {
     let backend = picked.upstream().backend();
-    let target = Target {
-        address: picked.endpoint.address,
-        identity: picked.endpoint.identity.as_ref(),
-        timeout: backend.policy.connect_timeout,
-    };
+    let target = Target::endpoint(&picked.endpoint, backend.policy.connect_timeout);
     let link = if speaks_http2(backend.protocol, &request) {
         connect::http2(&seat.worker, &picked.links, target).await
     } else {

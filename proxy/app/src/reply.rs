@@ -10,6 +10,7 @@ use http::{Response, StatusCode, Version};
 use std::borrow::Cow;
 use weft_proxy_core::outbound::Reply;
 use weft_proxy_core::reason::GrpcCode;
+use weft_proxy_core::retry::UNANSWERED;
 use weft_proxy_core::{Reason, Refusal};
 use weft_proxy_net::http::Body;
 
@@ -29,6 +30,8 @@ pub(crate) struct Own {
     pub(crate) message: Cow<'static, str>,
     /// The connection cannot be used further.
     pub(crate) close: bool,
+    /// What the application can have seen of the request: for the caller's sidecar, which reads HTTP.
+    pub(crate) told: Option<&'static str>,
 }
 
 impl From<Reason> for Own {
@@ -39,6 +42,7 @@ impl From<Reason> for Own {
             location: None,
             message: Cow::Borrowed(message(reason)),
             close: false,
+            told: None,
         }
     }
 }
@@ -57,6 +61,7 @@ impl From<Reply> for Own {
             location: reply.location,
             message: reply.message,
             close: false,
+            told: None,
         }
     }
 }
@@ -64,7 +69,7 @@ impl From<Reply> for Own {
 impl Own {
     /// The answer for a caller that speaks `version`, and gRPC or not.
     pub(crate) fn respond(self, version: Version, grpc: bool) -> Response<ResponseBody> {
-        let mut response = if grpc { self.grpc() } else { self.http() };
+        let mut response = if grpc && self.told.is_none() { self.grpc() } else { self.http() };
         *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
         if self.close && version <= Version::HTTP_11 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -98,6 +103,9 @@ impl Own {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(WEFT_REASON, HeaderValue::from_static(self.reason.name()));
+        if let Some(told) = self.told {
+            headers.insert(UNANSWERED, HeaderValue::from_static(told));
+        }
         if let Some(location) = &self.location {
             headers.insert(LOCATION, location.clone());
         }

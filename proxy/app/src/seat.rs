@@ -12,6 +12,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use weft_proxy_core::eject::Event;
+use weft_proxy_core::retry::Failure;
 use weft_proxy_core::{Endpoint, Hop, Name, Peer, Reason};
 use weft_proxy_net::http::{Conn, Upgrade};
 use weft_proxy_net::sock::Io;
@@ -152,6 +153,13 @@ impl Seat {
         }
     }
 
+    /// A request that the application gave no answer to. Another sidecar is told what the application can
+    /// have seen of it, because it may know another endpoint.
+    pub(crate) fn unanswered(&self, reason: Reason, failure: Option<Failure>) -> Own {
+        let told = failure.filter(|_| self.secure).and_then(Failure::told);
+        Own { told, ..Own::from(reason) }
+    }
+
     /// An answer of our own to a request.
     pub(crate) fn refuse(
         &self,
@@ -245,6 +253,6 @@ pub(crate) fn carries_http(hop: Hop) -> Option<bool> {
     match hop {
         Hop::Http1 => Some(false),
         Hop::Http2 => Some(true),
-        Hop::Tcp => None,
+        Hop::Tcp | Hop::TcpTold => None,
     }
 }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use thiserror::Error;
@@ -23,8 +24,10 @@ mod limits;
 mod values;
 
 pub use anchors::TrustAnchors;
+pub(crate) use args::ADMIN;
 pub use args::RunArgs;
 pub use limits::Limits;
+pub(crate) use values::span;
 pub use values::{AccessLogChoice, AccessLogSink, ControlPlane, ExplicitInbound, ExplicitOutbound};
 
 /// Namespace and service account of the control plane where its identity is not given.
@@ -76,6 +79,12 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// Every handshake between sidecars is a full one.
     pub no_tls_resumption: bool,
+    /// How long to linger; none: as the mesh says.
+    pub drain_linger: Option<Duration>,
+    /// How long to finish; none: as the mesh says.
+    pub drain_deadline: Option<Duration>,
+    /// The application has ended before this process is told to leave.
+    pub native_sidecar: bool,
     /// The sidecar ends with the process that started it.
     pub exit_with_parent: bool,
     /// Limits and deadlines.
@@ -173,6 +182,9 @@ impl RunArgs {
             zone: self.zone.filter(|zone| !zone.is_empty()),
             ready_file: self.ready_file,
             no_tls_resumption: self.no_tls_resumption,
+            drain_linger: self.drain_linger,
+            drain_deadline: self.drain_deadline,
+            native_sidecar: self.native_sidecar,
             exit_with_parent: self.exit_with_parent,
             limits: self.limits,
         };

@@ -33,7 +33,7 @@ mod route;
 pub mod snapshot;
 pub mod spec;
 
-pub use alpn::Hop;
+pub use alpn::{Hop, Taken};
 pub use authorize::{Denial, Peer, Policy, RuleRef, Verdict};
 pub use backend::{Backend, Endpoint, TrafficPolicy};
 pub use balance::{Balancer, EndpointId, Pick};

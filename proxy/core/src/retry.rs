@@ -26,6 +26,42 @@ pub enum Failure {
     WrongIdentity,
 }
 
+/// Field by which an inbound sidecar says, in an answer of its own, what its application can have seen of
+/// the request; taken from proven sidecars only, and never passed on.
+pub const UNANSWERED: &str = "weft-unanswered";
+
+impl Failure {
+    /// The word in [`UNANSWERED`] for a request that failed so between a sidecar and its application;
+    /// `None`: the caller's sidecar has no use for it.
+    #[must_use]
+    pub fn told(self) -> Option<&'static str> {
+        match self {
+            Self::Connect | Self::Unprocessed | Self::StaleConnection => Some("unprocessed"),
+            Self::ResetBeforeAnswer => Some("reset"),
+            Self::AttemptTimeout | Self::AnswerBegan | Self::WrongIdentity => None,
+        }
+    }
+
+    /// What the word says.
+    #[must_use]
+    pub fn heard(word: &[u8]) -> Option<Self> {
+        match word {
+            b"unprocessed" => Some(Self::Unprocessed),
+            b"reset" => Some(Self::ResetBeforeAnswer),
+            _ => None,
+        }
+    }
+
+    /// The worse of two failures of one request: what the second proves, the first may spoil.
+    #[must_use]
+    pub fn after(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(Self::ResetBeforeAnswer) if self.told().is_some() => Self::ResetBeforeAnswer,
+            _ => self,
+        }
+    }
+}
+
 /// Whether attempt number `attempt` (from 1), having failed so, may be followed by another.
 ///
 /// `replayable` says that no byte of the request's body is lost. `is_retry` says that the downstream
@@ -74,6 +110,32 @@ mod tests {
             assert!(!may_retry(failure, &method, false, 1, false), "a lost body is never replayed");
             assert!(!may_retry(failure, &method, true, MAX_ATTEMPTS, false), "attempts end");
         }
+    }
+
+    #[test]
+    fn what_a_sidecar_tells_is_what_its_peer_hears() {
+        use Failure::*;
+        for (failure, heard) in [
+            (Connect, Some(Unprocessed)),
+            (Unprocessed, Some(Unprocessed)),
+            (StaleConnection, Some(Unprocessed)),
+            (ResetBeforeAnswer, Some(ResetBeforeAnswer)),
+            (AttemptTimeout, None),
+            (AnswerBegan, None),
+            (WrongIdentity, None),
+        ] {
+            assert_eq!(failure.told().and_then(|word| Failure::heard(word.as_bytes())), heard, "{failure:?}");
+        }
+        assert_eq!(Failure::heard(b"processed"), None);
+    }
+
+    #[test]
+    fn a_request_that_was_once_seen_is_not_called_unprocessed_later() {
+        use Failure::*;
+        assert_eq!(Connect.after(Some(ResetBeforeAnswer)), ResetBeforeAnswer);
+        assert_eq!(Connect.after(Some(StaleConnection)), Connect);
+        assert_eq!(AnswerBegan.after(Some(ResetBeforeAnswer)), AnswerBegan);
+        assert_eq!(Connect.after(None), Connect);
     }
 
     #[test]

@@ -15,4 +15,5 @@ pub mod redirect;
 pub mod relay;
 pub mod sock;
 pub mod sweep;
+pub mod taken;
 pub mod tls;

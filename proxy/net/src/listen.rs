@@ -164,17 +164,40 @@ pub fn unmapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Dials `address`, with a firewall mark when the redirection must not catch the connection.
+/// How a connection leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Way {
+    /// A firewall mark, when the redirection goes by marks.
+    pub mark: Option<u32>,
+    /// The address it comes from; `None`: the kernel's choice.
+    pub source: Option<IpAddr>,
+}
+
+/// Dials `address` from where the kernel chooses.
+///
+/// # Errors
+/// As [`connect_by`].
+///
+/// # Cancel safety
+/// When dropped, the connection is closed.
+pub async fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream> {
+    connect_by(Way::default(), address, within).await
+}
+
+/// Dials `address` in the given way.
 ///
 /// # Errors
 /// [`ErrorKind::TimedOut`] after `within`; otherwise what the kernel says.
 ///
 /// # Cancel safety
 /// When dropped, the connection is closed.
-pub async fn connect(address: SocketAddr, within: Duration, mark: Option<u32>) -> Result<TcpStream> {
+pub async fn connect_by(way: Way, address: SocketAddr, within: Duration) -> Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(mark) = mark {
+    if let Some(mark) = way.mark {
         SockRef::from(&socket).set_mark(mark)?;
+    }
+    if let Some(source) = way.source {
+        socket.bind(SocketAddr::new(source, 0))?;
     }
     let stream = match crate::sweep::deadline(socket.connect(address), within).await {
         Ok(stream) => stream?,
@@ -211,7 +234,7 @@ mod tests {
         let listener = Listener::bind(Bind::to(loopback())).unwrap();
         let address = listener.local_addr().unwrap();
         let within = Duration::from_secs(20);
-        let (dialled, (accepted, peer)) = tokio::join!(connect(address, within, None), listener.accept());
+        let (dialled, (accepted, peer)) = tokio::join!(connect(address, within), listener.accept());
         let dialled = dialled.unwrap();
         assert_eq!(dialled.local_addr().unwrap(), peer);
         for stream in [&dialled, &accepted] {
@@ -224,7 +247,7 @@ mod tests {
     #[tokio::test(flavor = "local")]
     async fn dialling_a_closed_port_is_refused() {
         let address = Listener::bind(Bind::to(loopback())).unwrap().local_addr().unwrap();
-        let refused = connect(address, Duration::from_secs(20), None).await.unwrap_err();
+        let refused = connect(address, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 
@@ -232,7 +255,7 @@ mod tests {
     async fn dialling_into_silence_is_given_up_in_time() {
         // TEST-NET-1 leads nowhere; where a host answers for it, any failure but a connection is right.
         let nowhere = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 9);
-        let error = connect(nowhere, Duration::from_millis(50), None).await.unwrap_err();
+        let error = connect(nowhere, Duration::from_millis(50)).await.unwrap_err();
         assert!(
             matches!(
                 error.kind(),

@@ -68,6 +68,13 @@ impl Pod {
         self
     }
 
+    /// A flag without a value.
+    #[must_use]
+    pub fn switch(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
     /// Another service account than its own.
     #[must_use]
     pub fn account(mut self, account: &str) -> Self {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Inbound, InboundPort, Protocol},
-    model::{ObjectKey, Pod, Service, ServicePort},
+    model::{Model, ObjectKey, Pod, Service, ServicePort},
 };
 
 /// What one service expects of one of its pods: port number, name of the service port, protocol.
@@ -66,7 +66,7 @@ impl<'a> Served<'a> {
 }
 
 /// The Inbound of a pod.
-pub(super) fn inbound(pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -> Inbound {
+pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -> Inbound {
     let own = served.services.iter().filter(|service| service.namespace == pod.meta.key.namespace);
     let names: BTreeSet<&str> = own.map(|service| service.name.as_str()).collect();
     let tls = policies.tls(pod);
@@ -95,7 +95,7 @@ pub(super) fn inbound(pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -
         services: served.services.iter().map(|service| service.path()).collect(),
         owner: pod.owner.clone(),
         probes: pod.probes.clone(),
-        probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(pod) },
+        probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(model, pod) },
     }
 }
 
@@ -106,9 +106,10 @@ fn opaque(pod: &Pod) -> impl Iterator<Item = u16> {
     alone.chain(pod.ports.iter().map(|port| port.port).filter(|port| pod.opaque(*port)))
 }
 
-/// Where the kubelet's probes come from.
-fn probe_sources(pod: &Pod) -> Vec<IpAddr> {
+/// Where the kubelet's probes come from: what the pod's own status says of its node, and what the Node says.
+fn probe_sources(model: &Model, pod: &Pod) -> Vec<IpAddr> {
     let mut sources = pod.host_addresses.clone();
+    sources.extend(model.node(&pod.node).iter().flat_map(|node| &node.addresses));
     sources.sort_unstable();
     sources.dedup();
     sources

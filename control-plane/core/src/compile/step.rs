@@ -107,7 +107,7 @@ fn receive(world: &World<'_>, work: &Work, default_tls: MutualTls, state: &mut S
         match world.model.pods.get(key).filter(|pod| !pod.ended) {
             Some(pod) => {
                 let served = inbound::Served::by(state.expected_of(key));
-                let inbound = inbound::inbound(pod, &served, &policies);
+                let inbound = inbound::inbound(world.model, pod, &served, &policies);
                 state.put(name, Resource::Inbound(inbound));
             }
             None => state.drop(name),

@@ -2,7 +2,7 @@
 
 use crate::{
     compile::{build, compile},
-    config::{Address, Config, Key, Protocol, Resource, ResourceType, RouteKind, WeightedBackend},
+    config::{Address, Config, Key, ProbeKind, Protocol, Resource, ResourceType, RouteKind, WeightedBackend},
     fixtures::{SHOP, add, documents, http_route, model, reply, route, shop, text},
     model::{Kind, Model, read},
     report::ConditionType::{Accepted, PartiallyInvalid, ResolvedRefs},

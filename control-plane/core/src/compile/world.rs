@@ -29,6 +29,8 @@ pub(super) struct Member<'a> {
     pub(super) pod: Option<&'a Pod>,
     /// Whether it takes traffic.
     pub(super) ready: bool,
+    /// Whether it takes traffic while nobody is ready.
+    leaving: bool,
     zone: String,
 }
 
@@ -73,10 +75,12 @@ impl<'a> World<'a> {
         if self.selected_pods(service).any(says_opaque) { Protocol::Opaque } else { protocol::declared(port) }
     }
 
-    /// Members that take traffic, as endpoints, by address.
+    /// Members that take traffic, as endpoints, by address. Those that end come in where no other does.
+    /// Source: kube-proxy's rule for terminating endpoints (KEP-1669).
     pub(super) fn endpoints(&self, members: &[Member<'a>]) -> Vec<Endpoint> {
-        let ready = members.iter().filter(|member| member.ready);
-        ready
+        let none_ready = !members.iter().any(|member| member.ready);
+        let taking = members.iter().filter(|member| member.ready || (none_ready && member.leaving));
+        taking
             .map(|member| Endpoint {
                 address: address_name(member.address),
                 workload: member.pod.map(Pod::path).unwrap_or_default(),
@@ -113,6 +117,7 @@ impl<'a> World<'a> {
             address: SocketAddr::new(endpoint.address, port),
             pod: named.or_else(|| self.pod_at(endpoint.address, port)),
             ready: endpoint.ready,
+            leaving: endpoint.leaving,
             zone: endpoint.zone.clone(),
         }
     }
@@ -145,6 +150,7 @@ impl<'a> World<'a> {
             address: SocketAddr::new(*address, number),
             pod: Some(pod),
             ready: pod.ready,
+            leaving: false,
             zone: self.model.zone(pod).to_owned(),
         };
         pods.filter_map(|pod| Some((pod, pod.target(&port.target)?)))
@@ -169,6 +175,7 @@ fn tidy<'a>(members: Vec<Member<'a>>, service: &Service) -> Vec<Member<'a>> {
         }
         let entry = by_address.entry(member.address).or_insert_with(|| member.clone());
         entry.ready |= member.ready;
+        entry.leaving |= member.leaving;
         entry.pod = entry.pod.or(member.pod);
     }
     by_address.into_values().collect()

@@ -214,6 +214,9 @@ impl Build<'_> {
             ("WEFT_ADMIN", format!("[::]:{ADMIN_PORT}")),
             ("WEFT_LOG", settings.log_level.clone()),
         ];
+        if settings.native_sidecar {
+            given.push(("WEFT_NATIVE_SIDECAR", "true".to_owned()));
+        }
         let optional = [
             ("WEFT_ACCESS_LOG", &settings.access_log),
             ("WEFT_OTLP", &config.otlp),

@@ -83,9 +83,13 @@ fn slice_port(port: &discovery::EndpointPort) -> Option<SlicePort> {
 /// Of an endpoint's addresses only the first counts. Source: EndpointSlice's own documentation.
 fn slice_endpoint(endpoint: &discovery::Endpoint) -> Option<SliceEndpoint> {
     let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let conditions = endpoint.conditions.as_ref();
     Some(SliceEndpoint {
         address: addresses(endpoint.addresses.get(..1)?).first().copied()?,
-        ready: endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true),
+        ready: conditions.and_then(|conditions| conditions.ready).unwrap_or(true),
+        leaving: conditions.is_some_and(|conditions| {
+            conditions.terminating == Some(true) && conditions.serving == Some(true)
+        }),
         pod: pod.and_then(|target| target.name.clone()),
         zone: endpoint.zone.clone().unwrap_or_default(),
     })
@@ -130,13 +134,26 @@ pub(super) fn pod(meta: Meta, object: &core::Pod) -> Pod {
 pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
     let own = |address: &&core::NodeAddress| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP");
     let status = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    let texts: Vec<String> = status.filter(own).map(|address| address.address.clone()).collect();
+    let mut texts: Vec<String> = status.filter(own).map(|address| address.address.clone()).collect();
+    let spec = object.spec.iter();
+    texts.extend(
+        spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr)).filter_map(first_of),
+    );
     let labels = object.metadata.labels.as_ref();
     Node {
         meta,
         zone: labels.and_then(|labels| labels.get(ZONE_LABEL)).cloned().unwrap_or_default(),
         addresses: addresses(&texts),
     }
+}
+
+/// The first address of a range, behind the one that names the range.
+fn first_of(range: &String) -> Option<String> {
+    let (base, _) = range.split_once('/')?;
+    Some(match base.parse().ok()? {
+        IpAddr::V4(base) => IpAddr::from(u32::from(base).checked_add(1)?.to_be_bytes()).to_string(),
+        IpAddr::V6(base) => IpAddr::from(u128::from(base).checked_add(1)?.to_be_bytes()).to_string(),
+    })
 }
 
 /// The facts of a Namespace.

@@ -125,6 +125,8 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// Whether it takes traffic.
     pub ready: bool,
+    /// It ends, and still answers: it takes traffic while nobody else does.
+    pub leaving: bool,
     /// Name of the pod it is, in the slice's namespace.
     pub pod: Option<String>,
     /// Zone; empty: unknown.
@@ -211,7 +213,8 @@ pub struct Node {
     pub meta: Meta,
     /// Zone; empty: unknown.
     pub zone: String,
-    /// Its own addresses: the kubelet's probes come from them.
+    /// Where its kubelet's probes come from: its own addresses, and the first of each range that its pods'
+    /// addresses are taken from, which a CNI with a bridge gives to the bridge.
     pub addresses: Vec<IpAddr>,
 }
 

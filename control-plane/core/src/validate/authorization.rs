@@ -124,6 +124,7 @@ fn operation(fact: &AuthorizationTo) -> Result<Operation, String> {
         if !fixed.starts_with('/') || fixed.contains('*') {
             return Err(format!("{path:?} is no path: it begins with '/' and may have '*' at its end"));
         }
+        text::policy_path(fixed)?;
     }
     Ok(Operation {
         ports: fact.ports.clone(),

@@ -325,6 +325,13 @@ fn an_allow_rule_that_is_not_valid_allows_nothing_and_a_deny_rule_denies_everyth
         ("to: [{methods: ['G T']}]", "is no method name"),
         ("to: [{paths: ['admin']}]", "is no path"),
         ("to: [{paths: ['/a*b']}]", "is no path"),
+        ("to: [{paths: ['/a;v=1/*']}]", "\";\""),
+        ("to: [{paths: ['/a%2Fb']}]", "%2f"),
+        ("to: [{paths: ['/a%252e']}]", "%25"),
+        ("to: [{paths: ['/a/%2E./b']}]", "dot segment"),
+        ("to: [{paths: ['/a/../b*']}]", "dot segment"),
+        ("to: [{paths: ['/a%00']}]", "control character"),
+        ("to: [{paths: ['/a b']}]", "write it as %XX"),
     ] {
         for (action, rules, effect) in
             [("Allow", vec!["1"], "allows nothing"), ("Deny", vec!["0", "1"], "denies everything")]

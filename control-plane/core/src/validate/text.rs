@@ -58,6 +58,28 @@ pub(crate) fn path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A path that a policy may name: sidecars refuse one that readers could take for different paths.
+pub(crate) fn policy_path(path: &str) -> Result<(), String> {
+    let bad = |why: &str| Err(format!("path {path:?} {why}"));
+    if !path_characters(path.as_bytes()) {
+        return bad("contains a character that no path has; write it as %XX");
+    }
+    let lower = path.to_ascii_lowercase();
+    for part in [";", "%2f", "%5c", "%25"] {
+        if lower.contains(part) {
+            return bad(&format!("contains {part:?}, which servers understand in different ways"));
+        }
+    }
+    let control = |escape: &str| escape.starts_with(['0', '1']) || escape.starts_with("7f");
+    if lower.split('%').skip(1).any(control) {
+        return bad("contains an encoded control character");
+    }
+    if lower.replace("%2e", ".").split('/').any(|segment| matches!(segment, "." | "..")) {
+        return bad("contains a dot segment");
+    }
+    Ok(())
+}
+
 fn path_characters(path: &[u8]) -> bool {
     let mut rest = path;
     while let Some((first, after)) = rest.split_first() {

@@ -79,13 +79,13 @@ impl Desk {
         let certificate = self.certificate.borrow();
         if certificate.identity.is_none() {
             let problem = certificate.problem.as_deref().unwrap_or("none has been asked for yet");
-            return format!("waiting for a certificate: {problem}");
+            return format!("no certificate yet: {problem}");
         }
         let stream = self.stream.borrow();
         let problem = stream.problem.as_deref().unwrap_or(
             "the control plane has not sent this workload's configuration; does it know a Pod of this name?",
         );
-        format!("waiting for configuration: {problem}")
+        format!("no configuration yet: {problem}")
     }
 }
 
@@ -152,6 +152,22 @@ pub(super) async fn tidy(plane: Arc<Plane>) {
 /// Source: the metrics' own advice; Prometheus calls a series stale after 5 min.
 const SWEEP: Duration = Duration::from_secs(300);
 
+/// Says in the log, now and then, what a sidecar that is not ready waits for: the application beside it
+/// does not start before, and this is where a person looks.
+pub(super) async fn tell_waiting(desk: Arc<Desk>) {
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + TELL, TELL);
+    while *desk.stage.borrow() == Stage::Waiting {
+        timer.tick().await;
+        if *desk.stage.borrow() == Stage::Waiting {
+            let waits_for = desk.awaited();
+            tracing::warn!(waits_for, control_plane = %desk.settings.control_plane, "not ready");
+        }
+    }
+}
+
+/// Source: a kubelet's usual period between probes.
+const TELL: Duration = Duration::from_secs(10);
+
 /// Waits until the workload's configuration is in force and there is a certificate to serve it with. A
 /// configuration from the disk does not wait for a certificate for long: its plaintext part can be served.
 pub(super) async fn until_ready(desk: &Desk) {
@@ -198,7 +214,13 @@ pub(super) async fn until_told_to_leave(desk: &Desk) -> anyhow::Result<()> {
 /// Leaves: lingers, finishes, cuts.
 pub(super) async fn leave(desk: &Desk, threads: Threads) {
     let mesh = desk.plane.snapshot().mesh.clone();
-    tokio::time::sleep(mesh.drain_linger).await;
+    let mut deadline = desk.settings.drain_deadline.unwrap_or(mesh.drain_deadline);
+    if desk.settings.native_sidecar {
+        // Nobody is left to take requests, and what would be sent here is safe to send elsewhere.
+        deadline = deadline.min(WITHOUT_APPLICATION);
+    } else {
+        tokio::time::sleep(desk.settings.drain_linger.unwrap_or(mesh.drain_linger)).await;
+    }
     advance(&desk.stage, Stage::Finishing);
     let done = async {
         while !threads.are_done() {
@@ -206,11 +228,15 @@ pub(super) async fn leave(desk: &Desk, threads: Threads) {
         }
     };
     tokio::pin!(done);
-    if tokio::time::timeout(mesh.drain_deadline, &mut done).await.is_err() {
+    if tokio::time::timeout(deadline, &mut done).await.is_err() {
         advance(&desk.stage, Stage::Cutting);
         let _ = tokio::time::timeout(LAST_WORD, done).await;
     }
 }
+
+/// How long a native sidecar finishes what its application left. Source: answers on their way out; far
+/// below the shortest usual grace period, 30 s.
+const WITHOUT_APPLICATION: Duration = Duration::from_secs(5);
 
 /// How long cut connections may take to end. Source: generous for what is only dropping.
 const LAST_WORD: Duration = Duration::from_secs(2);

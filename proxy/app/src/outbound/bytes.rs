@@ -64,7 +64,7 @@ async fn reach(
     let (way, upstream) = match &here.destination {
         Destination::Unknown(address) => {
             let timeout = worker.plane.limits.connect;
-            let sock = connect::stream(worker, Target { address: *address, identity: None, timeout }).await?;
+            let sock = connect::stream(worker, Target::plain(*address, timeout)).await?;
             return Ok((sock, edges::passing(worker, *address, wire), None));
         }
         Destination::Application { .. } => return Err(Reason::Internal),
@@ -83,18 +83,23 @@ async fn reach(
         let Choice { mut picked, .. } = balance(worker, &upstream, exclude)?;
         exclude = Some(picked.id());
         let timeout = upstream.backend().policy.connect_timeout;
-        let (address, identity) = (picked.endpoint.address, picked.endpoint.identity.clone());
-        let target = Target { address, identity: identity.as_ref(), timeout };
-        match connect::stream(worker, target).await {
+        let endpoint = picked.endpoint.clone();
+        match connect::stream(worker, Target::endpoint(&endpoint, timeout)).await {
             Ok(sock) => {
                 picked.settle(worker.now(), true);
                 record.plan(&upstream.name, &upstream.name);
                 let edge = edges::outbound(worker, way.as_ref(), &picked, wire);
                 return Ok((sock, edge, Some(picked)));
             }
+            // A sidecar that reset the connection without a word was reached: it refuses, or its
+            // application saw bytes of ours.
+            Err(reason @ Reason::UpstreamReset) => {
+                picked.settle(worker.now(), true);
+                return Err(reason);
+            }
             Err(reason) => {
                 let now = worker.now();
-                upstream.note(picked.settle(now, false), address);
+                upstream.note(picked.settle(now, false), endpoint.address);
                 let again = may_retry(Failure::Connect, &Method::CONNECT, true, made, false);
                 if !again || !upstream.may_spend_retry(now) {
                     return Err(reason);

@@ -8,15 +8,16 @@
 //! Invariant: connect and handshake together stay within the backend's connect timeout.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weft_proxy_core::{Hop, Identity, Reason};
+use weft_proxy_core::{Endpoint, Hop, Identity, Reason, Taken, WorkloadName};
 use weft_proxy_net::http::client::{Entered, Http1Link, Http2Link};
 use weft_proxy_net::http::{Busy, Lease};
-use weft_proxy_net::listen;
+use weft_proxy_net::listen::{self, Way};
 use weft_proxy_net::sock::{Io, Sock};
+use weft_proxy_net::taken;
 
 use crate::exchange::RequestBody;
 use crate::metrics::edge::Direction;
@@ -30,8 +31,34 @@ pub(crate) struct Target<'a> {
     pub(crate) address: SocketAddr,
     /// Who must answer; `None`: plaintext.
     pub(crate) identity: Option<&'a Identity>,
+    /// The pod that is called, where one is known.
+    pub(crate) workload: Option<&'a WorkloadName>,
     /// Deadline of connect and handshake.
     pub(crate) timeout: Duration,
+}
+
+impl<'a> Target<'a> {
+    /// An endpoint of a backend.
+    pub(crate) fn endpoint(endpoint: &'a Endpoint, timeout: Duration) -> Self {
+        let Endpoint { address, identity, workload, .. } = endpoint;
+        Self { address: *address, identity: identity.as_ref(), workload: workload.as_ref(), timeout }
+    }
+
+    /// An address in plaintext: the application's, or one that the mesh knows nothing about.
+    pub(crate) fn plain(address: SocketAddr, timeout: Duration) -> Self {
+        Self { address, identity: None, workload: None, timeout }
+    }
+
+    /// Where this very pod is called as the mesh calls it: from loopback, because that is how the
+    /// redirection knows that its own inbound side is meant and not the application.
+    fn source(&self, worker: &Worker) -> Option<IpAddr> {
+        let own = self.identity.is_some()
+            && worker.inbound().is_some_and(|inbound| Some(&inbound.workload) == self.workload);
+        own.then(|| match self.address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        })
+    }
 }
 
 /// A link for one request.
@@ -71,9 +98,10 @@ pub(crate) async fn http2(worker: &Worker, links: &Links, target: Target<'_>) ->
     Ok(Link::Http2 { link, entered, reused })
 }
 
-/// A stream of bytes.
+/// A stream of bytes that the application at its end has taken. What another sidecar says about that is
+/// waited for: a connection that it declines is as good as one that was never made.
 pub(crate) async fn stream(worker: &Worker, target: Target<'_>) -> Result<Sock, Reason> {
-    Box::pin(dial(worker, target, Hop::Tcp)).await
+    Box::pin(dial(worker, target, Hop::TcpTold)).await
 }
 
 fn busy(busy: Busy<Reason>) -> Reason {
@@ -86,7 +114,8 @@ fn busy(busy: Busy<Reason>) -> Reason {
 
 async fn dial(worker: &Worker, target: Target<'_>, hop: Hop) -> Result<Sock, Reason> {
     let dialing = async {
-        let tcp = listen::connect(target.address, target.timeout, worker.plane.limits.mark)
+        let way = Way { mark: worker.plane.limits.mark, source: target.source(worker) };
+        let tcp = listen::connect_by(way, target.address, target.timeout)
             .await
             .map_err(|error| connect_reason(&error))?;
         match target.identity {
@@ -106,8 +135,15 @@ async fn secure(
 ) -> Result<Sock, Reason> {
     let count = |outcome| worker.ledger.metrics().plain().handshakes(Direction::Outbound, outcome).up();
     match worker.dialer.connect(tcp, address, identity, hop).await {
-        Ok((sock, peer)) => {
+        Ok((mut sock, peer)) => {
             count(if peer.resumed { Handshake::Resumed } else { Handshake::Full });
+            if peer.hop == Hop::TcpTold {
+                return match taken::hear(&mut sock).await {
+                    Ok(Taken::Yes) => Ok(sock),
+                    Ok(Taken::No) => Err(Reason::ConnectRefused),
+                    Err(_) => Err(Reason::UpstreamReset),
+                };
+            }
             Ok(sock)
         }
         Err(error) => {

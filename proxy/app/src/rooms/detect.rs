@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use weft_proxy_core::detect::hello_length;
 use weft_proxy_core::spec::Protocol;
 use weft_proxy_core::{Detection, detect};
 use weft_proxy_net::peek::{Seen, Step, peek};
@@ -91,6 +92,20 @@ pub(crate) async fn find(
         // On a port that is declared HTTP, hyper refuses what is not: with an answer, not a reset.
         Detection::Opaque | Detection::More if known => Spoken::Http1,
         Detection::Opaque | Detection::More => Spoken::Bytes,
+    }
+}
+
+/// Reads on until a handshake's first record is there whole: the mesh's own, with a key that is safe for
+/// long, fills more than one packet.
+pub(crate) async fn whole_hello(worker: &Worker, sock: &mut Sock) {
+    let is_there = |bytes: &[u8]| hello_length(bytes).is_some_and(|length| bytes.len() >= length);
+    let looking = peek(sock, worker.plane.limits.detect_bytes, |bytes| {
+        if is_there(bytes) { Step::Done(()) } else { Step::More }
+    });
+    match tokio::time::timeout(worker.plane.limits.detect, looking).await {
+        Ok(Ok(Seen::Full)) => worker.limit_hit("detect_bytes"),
+        Ok(Ok(Seen::Told(()) | Seen::Ended) | Err(_)) => {}
+        Err(_) => worker.limit_hit("detect_timeout"),
     }
 }
 

@@ -19,7 +19,9 @@ use weft_proxy_net::sock::Io;
 
 use crate::convert;
 use crate::exchange::{Exchange, Outgoing, RequestBody, ResponseBody, ResponseTally};
+use crate::metrics::edge::Direction;
 use crate::rooms::connect::Link;
+use crate::seat::Seat;
 
 /// An attempt without an answer.
 pub(crate) struct Miss {
@@ -152,7 +154,7 @@ fn classify(error: &hyper::Error) -> (Reason, Option<Failure>) {
 /// Makes the upstream's answer the downstream's: cleaned, in its version, with a body that is counted.
 pub(crate) fn answer(
     exchange: &Rc<Exchange>,
-    conn: &Rc<Conn>,
+    seat: &Seat,
     response: Response<Incoming>,
     version: Version,
     upgraded: bool,
@@ -160,10 +162,12 @@ pub(crate) fn answer(
     let (mut parts, body) = response.into_parts();
     let asked = hygiene::Asked { upgrade: upgraded };
     hygiene::check_response(parts.status, &parts.headers, asked).map_err(|refusal| refusal.reason)?;
-    hygiene::scrub_response(&mut parts.headers, hygiene::Keep { upgrade: upgraded, own: true });
+    // An application says nothing in our name.
+    let own = seat.direction == Direction::Outbound;
+    hygiene::scrub_response(&mut parts.headers, hygiene::Keep { upgrade: upgraded, own });
     // hyper puts an answer of 1.1 into 1.0 and keeps the connection where the caller asked for that.
     parts.version = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
     exchange.answered(parts.status, &parts.headers);
     let tally = ResponseTally(exchange.clone());
-    Ok(Response::from_parts(parts, Body::stream(body, tally, Some(conn.clone()))))
+    Ok(Response::from_parts(parts, Body::stream(body, tally, Some(seat.conn.clone()))))
 }

@@ -5,16 +5,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use weft_proto::names::{SpiffeId, Workload};
 
 use super::Limits;
+use super::values::span;
 use super::values::{AccessLogChoice, AccessLogSink, ControlPlane, ExplicitInbound, ExplicitOutbound};
 
 /// Default address of the admin server: loopback, because it can drain the sidecar.
 /// Source: 15020 is where Istio's agent serves metrics, so existing scrape rules find it.
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
+pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
 
 /// Settings of `weft-proxy run`, as given.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +47,7 @@ pub struct RunArgs {
 
     /// The same roots as PEM text: what the injector writes, so that a pod needs no volume for them. Roots
     /// that the mesh's trust bundle brings later count as well, so that a rotation needs no restart.
-    #[arg(long, env = "WEFT_TRUST_ANCHORS_PEM", value_name = "PEM")]
+    #[arg(long, env = "WEFT_TRUST_ANCHORS_PEM", value_name = "PEM", allow_hyphen_values = true)]
     pub trust_anchors_pem: Option<String>,
 
     /// Join token. Prefer the file: an environment is easier to read for others.
@@ -121,6 +123,20 @@ pub struct RunArgs {
     /// identity; this is for measurements and for rules that forbid it.
     #[arg(long, env = "WEFT_NO_TLS_RESUMPTION")]
     pub no_tls_resumption: bool,
+
+    /// How long inbound connections are still accepted after SIGTERM. Default: what the Mesh resource says.
+    #[arg(long, env = "WEFT_DRAIN_LINGER", value_name = "SPAN", value_parser = span)]
+    pub drain_linger: Option<Duration>,
+
+    /// How long what is in flight may take to finish after that. Default: what the Mesh resource says.
+    #[arg(long, env = "WEFT_DRAIN_DEADLINE", value_name = "SPAN", value_parser = span)]
+    pub drain_deadline: Option<Duration>,
+
+    /// This process is a native sidecar (an init container with restartPolicy Always): the kubelet tells it
+    /// to leave only after the application has ended. It then ends as soon as what is in flight is
+    /// finished, instead of accepting for a while longer.
+    #[arg(long, env = "WEFT_NATIVE_SIDECAR")]
+    pub native_sidecar: bool,
 
     /// End when the process that started this one ends: no orphans after a demo or a test.
     #[arg(long, env = "WEFT_EXIT_WITH_PARENT")]

@@ -175,7 +175,7 @@ impl Serialize for AccessLogSink {
 }
 
 /// Reads a span of time: a whole number and its unit (ms, s, m, h).
-pub(super) fn span(text: &str) -> Result<Duration, BadValue> {
+pub(crate) fn span(text: &str) -> Result<Duration, BadValue> {
     let refuse = || bad(text, "a span of time above zero with its unit (ms, s, m, h), e.g. 250ms or 10s");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
     let (number, unit) = text.split_at(digits);

@@ -26,6 +26,10 @@ pub enum Finish {
 pub trait Tally {
     /// A frame of `bytes` passed.
     fn frame(&self, bytes: usize);
+    /// The same frame, for who may need it again.
+    fn keep(&self, data: &Bytes) {
+        let _ = data;
+    }
     /// The body finished; called exactly once.
     fn finish(&self, how: Finish);
     /// Whether the body may flow yet (`Expect: 100-continue` holds it back) or not any more (a deadline).
@@ -152,6 +156,7 @@ impl<T: Tally> Stream<T> {
                 let Some(tally) = &self.tally else { return Poll::Ready(None) };
                 if let Some(data) = frame.data_ref() {
                     tally.frame(data.len());
+                    tally.keep(data);
                     if T::TO_DOWNSTREAM
                         && let Some(conn) = &self.conn
                     {

@@ -174,7 +174,8 @@ impl Dialer {
         Self { identity, known: RefCell::default() }
     }
 
-    /// Makes `tcp`, which leads to `endpoint`, a TLS connection to `expected` that carries `hop`.
+    /// Makes `tcp`, which leads to `endpoint`, a TLS connection to `expected` that carries `hop`,
+    /// or what an older sidecar offers for it.
     ///
     /// # Errors
     /// When the peer is not exactly `expected`, does not speak `hop`, or the connection fails.
@@ -189,14 +190,14 @@ impl Dialer {
         hop: Hop,
     ) -> Result<(Sock, Peer), TlsError> {
         let (generation, config) = self.config(expected)?;
-        let alpn = vec![hop.alpn().to_vec()];
+        let alpn = hop.offers().iter().map(|hop| hop.alpn().to_vec()).collect();
         let connection = UnbufferedClientConnection::new_with_alpn(config, session_key(endpoint)?, alpn)?;
         let tls = Box::new(Tls::new(tcp, Session::Client(connection)));
         let (tls, left) = finish(tls).await?;
         let chain = tls.state().peer_certificates().unwrap_or_default();
         let identity = is_exactly(expected, chain)?;
         let peer = agreed(&tls, identity, &generation)?;
-        if peer.hop != hop {
+        if !hop.offers().contains(&peer.hop) {
             return Err(TlsError::NoHop);
         }
         Ok((Sock::tls(tls, left), peer))

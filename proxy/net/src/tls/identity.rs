@@ -213,7 +213,8 @@ fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::clone(key) as _);
-    config.alpn_protocols = [Hop::Http2, Hop::Http1, Hop::Tcp].map(|hop| hop.alpn().to_vec()).into();
+    config.alpn_protocols =
+        [Hop::Http2, Hop::Http1, Hop::TcpTold, Hop::Tcp].map(|hop| hop.alpn().to_vec()).into();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(Tickets::new(until, Arc::clone(clock))?);
     config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;

@@ -323,3 +323,91 @@ fn opaque_ports_that_no_service_names_are_listed_and_ranges_mean_declared_ports(
 fn opaque_ports_that_make_no_sense_change_nothing() {
     assert_eq!(build(&model(&with_opaque_ports("web"))).config, shop("").config);
 }
+
+#[test]
+fn a_pods_probes_and_where_they_come_from_are_part_of_its_inbound_settings() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeName: n1
+  initContainers:
+  - {name: helper, restartPolicy: Always, startupProbe: {httpGet: {port: 9000}}}
+  - {name: weft-proxy, restartPolicy: Always, startupProbe: {httpGet: {path: /ready, port: 15020}}}
+  containers:
+  - name: app
+    ports: [{name: web, containerPort: 8080}, {name: grpc, containerPort: 9090}]
+    livenessProbe: {httpGet: {path: 'healthz?full=1', port: web}}
+    readinessProbe: {grpc: {port: 9090, service: cart}}
+    startupProbe: {httpGet: {path: /healthz, port: 8443, scheme: HTTPS}}
+  - name: store
+    livenessProbe: {tcpSocket: {port: 6379}}
+    readinessProbe: {exec: {command: [ping]}}
+    startupProbe: {httpGet: {host: elsewhere, port: 80}}
+  - name: same
+    ports: [{name: web, containerPort: 8081}]
+    livenessProbe: {tcpSocket: {port: 6379}}
+    readinessProbe: {httpGet: {path: /, port: nobody}}
+status: {podIP: 10.9.9.9, hostIP: 10.0.0.1, hostIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+";
+    let node = "
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+spec: {podCIDR: 10.244.3.0/24, podCIDRs: [10.244.3.0/24, 'fd44:3::/64']}
+status: {addresses: [{type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, address: 192.0.2.1}, {type: Hostname, address: n1}]}
+";
+    let told = |yaml: &str| match compile(&model(yaml))
+        .resources
+        .remove(&Key::new(ResourceType::Inbound, "default/a"))
+    {
+        Some(Resource::Inbound(inbound)) => (
+            inbound.probes.into_iter().map(|probe| (probe.port, probe.kind)).collect::<Vec<_>>(),
+            inbound.probe_sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ),
+        other => panic!("{other:?}"),
+    };
+    let (probes, sources) = told(pod);
+    assert_eq!(
+        probes,
+        [
+            (6379, ProbeKind::Tcp),
+            (8080, ProbeKind::Http("/healthz?full=1".to_owned())),
+            (8443, ProbeKind::Https),
+            (9000, ProbeKind::Http("/".to_owned())),
+            (9090, ProbeKind::Grpc("cart".to_owned())),
+        ]
+    );
+    assert_eq!(sources, ["10.0.0.1", "fd00::1"]);
+    let (again, sources) = told(&format!("{pod}{node}"));
+    assert_eq!(again, probes);
+    assert_eq!(sources, ["10.0.0.1", "10.244.3.1", "192.0.2.1", "fd00::1", "fd44:3::1"]);
+}
+
+#[test]
+fn endpoints_that_end_serve_while_no_other_is_ready() {
+    let slice = |first: &str, second: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{clusterIP: 10.96.0.1, selector: {{app: s}}, ports: [{{port: 80}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s-1, labels: {{kubernetes.io/service-name: s}}}}\naddressType: IPv4\nports: [{{port: 8080}}]\n\
+             endpoints: [{{addresses: [10.1.0.1], conditions: {first}}}, {{addresses: [10.1.0.2], conditions: {second}}}]"
+        )
+    };
+    let (ready, ending) = ("{ready: true}", "{ready: false, serving: true, terminating: true}");
+    let gone = "{ready: false, serving: false, terminating: true}";
+    for (first, second, expected) in [
+        (ready, ending, &["10.1.0.1:8080"][..]),
+        (ending, ending, &["10.1.0.1:8080", "10.1.0.2:8080"]),
+        (ending, gone, &["10.1.0.1:8080"]),
+        (gone, "{ready: false}", &[]),
+    ] {
+        let config = compile(&model(&slice(first, second)));
+        let key = Key::new(ResourceType::Backend, "default/s:80");
+        let Some(Resource::Backend(backend)) = config.resources.get(&key) else { panic!("no backend") };
+        let addresses: Vec<&str> =
+            backend.endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
+        assert_eq!(addresses, expected, "{first} {second}");
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::cluster::{self, Cluster, Options, ProxyMode};
@@ -91,8 +92,11 @@ impl UpArgs {
         let programs = (!self.bare).then(|| Programs::build(&self.profile)).transpose()?;
         let cluster = Cluster::start(&options)?;
         if let Some(programs) = programs {
-            cluster.install_gateway_api()?;
-            cluster.install_weft(&programs, &[])?;
+            let left = "Weft was not installed; a detached cluster stays until `cargo dev cluster down`";
+            cluster
+                .install_gateway_api()
+                .and_then(|()| cluster.install_weft(&programs, &[]))
+                .context(left)?;
         }
         self.tell(&cluster)?;
         if self.detach {

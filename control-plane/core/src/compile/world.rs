@@ -79,8 +79,8 @@ impl<'a> World<'a> {
     /// Source: kube-proxy's rule for terminating endpoints (KEP-1669).
     pub(super) fn endpoints(&self, members: &[Member<'a>]) -> Vec<Endpoint> {
         let none_ready = !members.iter().any(|member| member.ready);
-        let taking = members.iter().filter(|member| member.ready || (none_ready && member.leaving));
-        taking
+        let members = members.iter().filter(|member| member.ready || (none_ready && member.leaving));
+        members
             .map(|member| Endpoint {
                 address: address_name(member.address),
                 workload: member.pod.map(Pod::path).unwrap_or_default(),

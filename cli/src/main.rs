@@ -39,6 +39,10 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Print what an installation on Kubernetes is made of, for kubectl apply.
     Install(install::InstallArgs),
+    /// Add sidecars to manifests, as the mesh's webhook would to their pods.
+    Inject(inject::InjectArgs),
+    /// Take the sidecars out of manifests again.
+    Uninject(inject::UninjectArgs),
     /// Print what this version's installation is made of, with the values that the cluster's was given.
     Upgrade(upgrade::UpgradeArgs),
     /// Print what to delete, for kubectl delete.
@@ -54,10 +58,6 @@ enum Verb {
     },
     /// Print this program's version.
     Version,
-    /// Add sidecars to manifests, as the mesh's webhook would to their pods.
-    Inject(inject::InjectArgs),
-    /// Take the sidecars out of manifests again.
-    Uninject(inject::UninjectArgs),
     /// The sidecar.
     #[command(subcommand)]
     Proxy(Proxy),
@@ -110,14 +110,14 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Demo(args) => demo::run(args),
         Verb::Install(args) => install::run(&args),
+        Verb::Inject(args) => inject::run(&args),
+        Verb::Uninject(args) => inject::undo(&args),
         Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Uninstall(args) => uninstall::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Completions { shell } => install::print(&completions(shell)),
         Verb::Version => install::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),
-        Verb::Inject(args) => inject::run(&args),
-        Verb::Uninject(args) => inject::undo(&args),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),
         Verb::Proxy(Proxy::Init(args)) => init::run(*args),
         Verb::ControlPlane(args) => weft_control_plane::run(*args),

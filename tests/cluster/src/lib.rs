@@ -21,5 +21,6 @@ pub mod image;
 pub mod mesh;
 pub mod part;
 mod program;
+pub mod scenario;
 pub mod skip;
 pub mod workload;

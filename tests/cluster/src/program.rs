@@ -61,13 +61,18 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 
 /// This crate's own program: this process, or what the build put beside this test.
 pub(crate) fn weft_dev() -> anyhow::Result<PathBuf> {
+    beside("weft-dev")
+}
+
+/// A program of this crate: this process, or what the build put beside this test.
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe()?;
-    let beside = me.ancestors().skip(1).take(2).map(|folder| folder.join("weft-dev"));
+    let beside = me.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     std::iter::once(me.clone())
-        .filter(|file| file.file_name() == Some(OsStr::new("weft-dev")))
+        .filter(|file| file.file_name() == Some(OsStr::new(name)))
         .chain(beside)
         .find(|file| file.is_file())
-        .with_context(|| format!("weft-dev is not built: it should be beside {}", me.display()))
+        .with_context(|| format!("{name} is not built: it should be beside {}", me.display()))
 }
 
 /// The last lines of a file, for an error.

@@ -1,0 +1,219 @@
+//! A mesh on a cluster, as scenarios meet it: installed as a user installs it, and used by `kubectl`, `weft`
+//! and requests from pods.
+//!
+//! ```text
+//! Mesh     a cluster, the Gateway API's kinds, Weft installed      one of a test binary
+//! Space    a namespace, meshed or plain                            one of a test
+//! App      a deployment of `weft-load` with its Service            as many as a test needs
+//! Answer   what one request brought back                           Tap: what the node's interfaces saw
+//! ```
+//!
+//! Invariant: everything goes through what a user has: `kubectl`, `weft`, manifests, requests from pods.
+
+mod answer;
+mod app;
+mod space;
+mod tap;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+pub use answer::{Answer, field};
+pub use app::{App, LOAD_IMAGE, load_manifest};
+pub use space::{Load, Space};
+pub use tap::{Stream, Tap};
+
+use crate::cluster::{Cluster, Options};
+use crate::image::Image;
+use crate::mesh::{CONTROL_PLANE, NAMESPACE, Programs};
+use crate::{program, skip};
+
+/// Names a kept cluster (`cargo dev cluster --detach`) to run scenarios on, instead of bringing one up: for
+/// whoever works on a scenario. Its images must be of this checkout.
+const KEPT: &str = "WEFT_CLUSTER";
+/// Every request is logged, so that a scenario can read what a sidecar knew of it.
+const MESH: &str = "
+apiVersion: weft.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh}
+spec: {accessLog: All}
+";
+
+/// A mesh that is up.
+#[derive(Debug)]
+pub struct Mesh {
+    /// The cluster that it is installed on.
+    pub cluster: Cluster,
+    programs: &'static Programs,
+}
+
+/// What a test binary wants its mesh to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Pods and Services have IPv6 addresses too.
+    pub dual_stack: bool,
+    /// Flags of `weft install`.
+    pub install: &'static [&'static str],
+}
+
+impl Mesh {
+    /// The mesh that this test process's tests share, brought up at first use as the first caller wishes.
+    ///
+    /// `None` where the machine cannot hold one, which has then been said loudly.
+    ///
+    /// # Panics
+    /// It did not come up; or it cannot, and `CI=true`.
+    pub fn shared(wish: Wish) -> Option<&'static Self> {
+        static SHARED: OnceLock<Result<Mesh, String>> = OnceLock::new();
+        if let Some(reason) = skip::missing() {
+            skip::say(&reason);
+            return None;
+        }
+        match SHARED.get_or_init(|| Self::start(wish).map_err(|error| format!("{error:#}"))) {
+            Ok(mesh) => Some(mesh),
+            Err(error) => panic!("the mesh did not come up: {error}"),
+        }
+    }
+
+    fn start(wish: Wish) -> anyhow::Result<Self> {
+        if let Ok(name) = std::env::var(KEPT) {
+            return Ok(Self { cluster: Cluster::attach(&name)?, programs: Programs::shared()? });
+        }
+        let mut options = Options::new(&format!("mesh-{}", std::process::id()));
+        options.dual_stack = wish.dual_stack;
+        let programs = Programs::shared()?;
+        let mesh = Self { cluster: Cluster::start(&options)?, programs };
+        mesh.cluster.install_gateway_api()?;
+        mesh.cluster.install_weft(programs, wish.install)?;
+        let load = mesh.cluster.folder().join("weft-load.tar");
+        workload_image(&load)?;
+        mesh.cluster.import_image(&load)?;
+        mesh.settle()?;
+        mesh.cluster.apply(MESH)?;
+        Ok(mesh)
+    }
+
+    /// Waits until `weft check` has nothing to say against the mesh.
+    ///
+    /// # Errors
+    /// What it says in the end.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        self.cluster
+            .wait_until("weft-system", "`weft check` to succeed", || self.weft(&["check"]).map(Some))?;
+        Ok(())
+    }
+
+    /// Installs it again with these flags, as a user would who changes something.
+    ///
+    /// # Errors
+    /// What was refused, or what `weft check` says in the end.
+    pub fn install(&self, flags: &[&str]) -> anyhow::Result<()> {
+        self.cluster.apply(&self.weft(&[&["install"], flags].concat())?)?;
+        self.cluster.rolled_out(NAMESPACE, CONTROL_PLANE)?;
+        self.settle()
+    }
+
+    /// Runs `weft` as a user of the cluster, and gives what it wrote to its standard output.
+    ///
+    /// # Errors
+    /// It failed; with what it said.
+    pub fn weft(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        program::output(self.weft_command().args(arguments))
+    }
+
+    /// [`weft`](Self::weft), whether it succeeds or not, reading `input`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn try_weft(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        program::fed(self.weft_command().args(arguments), input.as_bytes())
+    }
+
+    fn weft_command(&self) -> Command {
+        self.cluster.command(self.programs.file("weft"))
+    }
+
+    /// A namespace whose pods get sidecars.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn meshed(&self, name: &str) -> anyhow::Result<Space<'_>> {
+        self.space(name, &["weft.dev/inject=enabled"])
+    }
+
+    /// A namespace of pods without sidecars.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn plain(&self, name: &str) -> anyhow::Result<Space<'_>> {
+        self.space(name, &[])
+    }
+
+    /// A namespace with labels.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn space(&self, name: &str, labels: &[&str]) -> anyhow::Result<Space<'_>> {
+        self.cluster.namespace(name, labels)?;
+        Ok(Space::new(self, name))
+    }
+
+    /// Reads what crosses the node's interfaces from or to a port, from now on.
+    ///
+    /// # Errors
+    /// The tap cannot be started.
+    pub fn tap(&self, marker: &str, port: u16) -> anyhow::Result<Tap> {
+        Tap::start(self.cluster.command(program::beside("weft-load")?), marker, port)
+    }
+
+    /// Runs `weft-load` on the node, where the kubelet runs; gives each line it told.
+    ///
+    /// # Errors
+    /// It could not be run.
+    pub fn on_node(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let told = program::output(self.cluster.command(program::beside("weft-load")?).args(arguments))?;
+        told.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// One request through `kubectl port-forward`.
+    ///
+    /// # Errors
+    /// The forwarding does not come up, or the request could not be made.
+    pub fn forwarded(&self, namespace: &str, pod: &str, port: u16, path: &str) -> anyhow::Result<Value> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(["port-forward", "--namespace", namespace, pod, &format!(":{port}")]);
+        let mut forward = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(forward.stdout.take().context("a pipe was asked for")?).read_line(&mut line)?;
+        let here = line.split("->").next().and_then(|line| line.rsplit(' ').find(|word| !word.is_empty()));
+        let told = self.on_node(&["get", &format!("http://{}{path}", here.unwrap_or_default())]);
+        forward.kill()?;
+        forward.wait()?;
+        told?.into_iter().next().context("nothing was told")
+    }
+
+    /// An object, as the API server has it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn object(&self, namespace: &str, name: &str) -> anyhow::Result<Value> {
+        let text = self.cluster.kubectl(&["get", "--namespace", namespace, name, "--output=json"])?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+}
+
+/// The tests' workload, as an image.
+fn workload_image(archive: &Path) -> anyhow::Result<()> {
+    Image::new(LOAD_IMAGE)
+        .program("/weft-load", &program::beside("weft-load")?)?
+        .folder("/tmp", 0o1777)
+        .entry_point(&["/weft-load"])
+        .user(1000)
+        .save(archive)?;
+    Ok(())
+}

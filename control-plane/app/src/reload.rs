@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use weft_control_plane_core::build;
-use weft_control_plane_core::config::{Config, Key, Resource};
+use weft_control_plane_core::Compiler;
+use weft_control_plane_core::compile::settings;
 use weft_control_plane_core::model::{Kind, Model, Object, Position};
 
 use crate::clock::unix_now;
@@ -19,13 +19,14 @@ use crate::index::{Index, Look, Placed};
 use crate::metrics::{Metrics, Outcome};
 use crate::read::Problem;
 use crate::status::Manifests;
-use crate::take::{self, Outgoing, Take};
+use crate::take::{self, Take};
 use crate::watch::{Cause, Seen};
 
 /// What turns looks into published states.
 pub struct Reload {
     index: Index,
     trust_domain: String,
+    compiler: Compiler,
     take: Take,
     warned: BTreeMap<String, usize>,
 }
@@ -33,8 +34,13 @@ pub struct Reload {
 impl Reload {
     /// Starts without a state.
     pub fn new(folder: &Path, trust_domain: &str, take: Take) -> Self {
-        let trust_domain = trust_domain.to_owned();
-        Self { index: Index::new(folder), trust_domain, take, warned: BTreeMap::new() }
+        Self {
+            index: Index::new(folder),
+            trust_domain: trust_domain.to_owned(),
+            compiler: Compiler::default(),
+            take,
+            warned: BTreeMap::new(),
+        }
     }
 
     /// Looks at the folder and takes what is there.
@@ -78,16 +84,18 @@ impl Reload {
         let mut manifests = Manifests { last_good_reload: unix_now(), ..Manifests::default() };
         let model = self.model(placed, &mut manifests);
         let started = Instant::now();
-        let compiled = build(&model);
-        self.take.metrics().compile_duration.observe(started.elapsed().as_secs_f64());
-        if let Some(problem) = self.foreign_domain(&compiled.config, placed) {
+        // Looked at before the compiler takes the model: what it took, it tells as a difference.
+        if let Some(problem) = self.foreign_domain(&model, placed) {
             return self.broken(vec![problem]);
         }
-        for line in compiled.report.lines() {
+        self.compiler.replace(model);
+        let delta = self.compiler.compile();
+        self.take.metrics().compile_duration.observe(started.elapsed().as_secs_f64());
+        for line in self.compiler.report().lines() {
             tracing::warn!(problem = line, "an object is not in force as it was written");
         }
-        self.take.report(compiled.report);
-        let taken = self.take.publish(Outgoing::Whole(compiled.config), manifests, noticed);
+        self.take.report(self.compiler.report().clone());
+        let taken = self.take.publish(&delta, manifests, noticed);
         let (generation, new, objects) = (taken.generation, taken.new, placed.len());
         let millis = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(generation, new, objects, millis, "the manifests were taken");
@@ -133,9 +141,8 @@ impl Reload {
     }
 
     /// A mesh of another trust domain than the authority's could not shake a single hand.
-    fn foreign_domain(&self, config: &Config, placed: &[Placed]) -> Option<Problem> {
-        let Some(Resource::Mesh(mesh)) = config.resources.get(&Key::mesh()) else { return None };
-        let (theirs, ours) = (&mesh.trust_domain, &self.trust_domain);
+    fn foreign_domain(&self, model: &Model, placed: &[Placed]) -> Option<Problem> {
+        let (theirs, ours) = (&settings(model).trust_domain, &self.trust_domain);
         let is_mesh = |placed: &&Placed| matches!(placed.document.object, Some(Object::Mesh(_)));
         let place = placed.iter().find(is_mesh);
         (theirs != ours).then(|| Problem {

@@ -11,10 +11,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use weft_control_plane_core::Delta;
-use weft_control_plane_core::config::Config;
 use weft_control_plane_core::model::Object;
 use weft_control_plane_core::report::Report;
-use weft_control_plane_core::session::Published;
 use weft_k8s::{Mesh, MeshSpec};
 
 use crate::metrics::{Metrics, Outcome};
@@ -35,14 +33,6 @@ pub struct Take {
     status: Arc<Status>,
     metrics: Metrics,
     reports: watch::Sender<Arc<Report>>,
-}
-
-/// What was compiled: all of it, or how it differs from what was compiled before.
-pub enum Outgoing {
-    /// All of it.
-    Whole(Config),
-    /// The difference.
-    Difference(Delta),
 }
 
 /// What taking came to.
@@ -85,14 +75,11 @@ impl Take {
     }
 
     /// Publishes what was compiled.
-    pub fn publish(&self, outgoing: Outgoing, manifests: Manifests, noticed: Instant) -> Taken {
+    pub fn publish(&self, delta: &Delta, manifests: Manifests, noticed: Instant) -> Taken {
         self.metrics.manifest_errors.set(0);
         self.metrics.last_good_reload.set(i64::try_from(manifests.last_good_reload).unwrap_or(i64::MAX));
         self.status.set_manifests(manifests);
-        let (published, new): (Arc<Published>, bool) = match outgoing {
-            Outgoing::Whole(config) => self.publisher.publish(config),
-            Outgoing::Difference(delta) => self.publisher.apply(&delta),
-        };
+        let (published, new) = self.publisher.apply(delta);
         Metrics::count(&self.metrics.reloads, if new { Outcome::Good } else { Outcome::Unchanged });
         self.metrics.config_generation.set(i64::try_from(published.generation()).unwrap_or(i64::MAX));
         self.metrics.reload_duration.observe(noticed.elapsed().as_secs_f64());

@@ -33,7 +33,11 @@ mod work;
 mod world;
 
 pub use self::{compiler::Compiler, state::Delta};
-use crate::{config::Config, model::Model, report::Report};
+use crate::{
+    config::{self, Config},
+    model::Model,
+    report::Report,
+};
 
 /// A config and what became of the objects that it was made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +51,11 @@ pub struct Compiled {
 /// What sidecars are told.
 pub fn compile(model: &Model) -> Config {
     build(model).config
+}
+
+/// The mesh's settings of a model, with every default filled in.
+pub fn settings(model: &Model) -> config::Mesh {
+    mesh::compile(model, &mut Report::default()).settings
 }
 
 /// What sidecars are told and what users are told.

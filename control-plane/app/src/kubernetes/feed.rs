@@ -20,7 +20,7 @@ use crate::clock::unix_now;
 use crate::metrics::watching::WatchMetrics;
 use crate::read::Problem;
 use crate::status::Manifests;
-use crate::take::{Outgoing, Take};
+use crate::take::Take;
 
 /// Quiet that ends a window. Source: the endpoints of a rollout come a few milliseconds apart.
 const QUIET: Duration = Duration::from_millis(10);
@@ -150,7 +150,7 @@ impl Feed {
         }
         let unreadable = i64::try_from(self.facts.refused()).unwrap_or(i64::MAX);
         self.watching.unreadable.set(unreadable);
-        let taken = self.take.publish(Outgoing::Difference(delta), manifests, noticed.into_std());
+        let taken = self.take.publish(&delta, manifests, noticed.into_std());
         let (generation, new) = (taken.generation, taken.new);
         let millis = u64::try_from(noticed.elapsed().as_millis()).unwrap_or(u64::MAX);
         if std::mem::replace(&mut self.published, true) {

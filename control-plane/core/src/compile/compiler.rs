@@ -66,6 +66,10 @@ impl Compiler {
 
     /// Takes another model in place of this one; what is equal in both makes no work.
     pub fn replace(&mut self, mut model: Model) {
+        if self.model.root_namespace != model.root_namespace {
+            self.model.root_namespace.clone_from(&model.root_namespace);
+            self.work.everything = true;
+        }
         let mut keys: Vec<ObjectKey> = self.model.keys().chain(model.keys()).cloned().collect();
         keys.sort_unstable();
         keys.dedup();

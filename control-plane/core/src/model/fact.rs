@@ -57,6 +57,26 @@ impl Model {
         }
     }
 
+    /// How many objects there are of each kind, without a walk over those that are many.
+    pub fn counts(&self) -> BTreeMap<Kind, usize> {
+        let mut counts = BTreeMap::from([
+            (Kind::Service, self.services.len()),
+            (Kind::EndpointSlice, self.slices.len()),
+            (Kind::Pod, self.pods.len()),
+            (Kind::AuthorizationPolicy, self.authorizations.len()),
+            (Kind::TrafficPolicy, self.traffic.len()),
+            (Kind::TlsPolicy, self.tls.len()),
+            (Kind::Mesh, self.meshes.len()),
+            (Kind::Node, self.nodes.len()),
+            (Kind::Namespace, self.namespaces.len()),
+        ]);
+        for key in self.routes.keys().chain(self.unsupported.keys()) {
+            *counts.entry(key.kind).or_default() += 1;
+        }
+        counts.retain(|_, count| *count > 0);
+        counts
+    }
+
     /// Moves what another model knows of an object here.
     pub(crate) fn take(&mut self, key: &ObjectKey, other: &mut Self) {
         match key.kind {

@@ -91,11 +91,7 @@ impl Facts {
 
     /// Objects by kind.
     pub fn count(&self) -> BTreeMap<String, usize> {
-        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
-        for key in self.compiler.model().keys() {
-            *counts.entry(key.kind).or_default() += 1;
-        }
-        counts.into_iter().map(|(kind, count)| (kind.to_string(), count)).collect()
+        self.compiler.model().counts().into_iter().map(|(kind, count)| (kind.to_string(), count)).collect()
     }
 
     /// Takes what a watch told. Whether that changes what is to be published or said.

@@ -306,6 +306,9 @@ proptest! {
                 Step::Compile => {
                     follower.follow(compiler.compile());
                     prop_assert_eq!(compiler.model(), &model);
+                    let mut counts = BTreeMap::new();
+                    model.keys().for_each(|key| *counts.entry(key.kind).or_default() += 1);
+                    prop_assert_eq!(model.counts(), counts);
                     let Compiled { config, report } = build(&model);
                     prop_assert_eq!(&follower.config, &config);
                     prop_assert_eq!(&follower.reports, &report.objects);
@@ -321,7 +324,7 @@ proptest! {
         second in prop::collection::vec(step(), 1..30),
     ) {
         let model = |steps: Vec<Step>| {
-            let mut model = Model::default();
+            let mut model = Model::ruled_from(if steps.len() % 2 == 0 { "a" } else { "weft-system" });
             for step in steps {
                 match step {
                     Step::Apply(document) => drop(model.apply(object(&document), None)),

@@ -12,6 +12,7 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 use weft_tests::echo::Note;
 use weft_tests::echo::echo_client::EchoClient;
+use weft_tests::echo::echo_server::{Echo, EchoServer};
 use weft_tests::mesh;
 use weft_tests::mesh::{App, Http, Mesh, Plan, Pod, Sidecar, Wire, in_time, reply, until};
 
@@ -121,6 +122,88 @@ async fn an_open_tcp_connection_ends_when_policy_newly_denies_it() {
     wire.rest().await;
     let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
     assert_eq!(line["reason"], "denied_by_policy", "{line}");
+}
+
+#[tokio::test]
+async fn an_open_stream_of_http_ends_when_policy_newly_denies_it_upgraded_or_not() {
+    let app = App::raw(async |mut wire: Wire| {
+        let head = wire.head().await;
+        wire.send(match head.contains("upgrade") {
+            true => "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: words\r\n\r\nopen\n",
+            false => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nopen\n\r\n",
+        })
+        .await;
+        wire.rest().await;
+    })
+    .await;
+    for ask in ["", "connection: upgrade\r\nupgrade: words\r\n"] {
+        let mesh = pair(&app, "http").start().await;
+        let mut wire = Wire::open(mesh.door("client-0", "web:8080")).await;
+        wire.send(format!("GET /stream HTTP/1.1\r\nhost: web\r\n{ask}\r\n")).await;
+        wire.until("open\n").await;
+        mesh.save("deny.yaml", DENY);
+        wire.rest().await;
+        let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
+        assert_eq!(line["reason"], "denied_by_policy", "{ask}: {line}");
+        assert_eq!(mesh.sidecar("web-0").metric("weft_limits_hit_total", &["stall_timeout"]).await, 0.0);
+    }
+}
+
+/// A service whose streams stay open.
+struct Open;
+
+type Notes = tokio_stream::Pending<Result<Note, tonic::Status>>;
+
+#[tonic::async_trait]
+impl Echo for Open {
+    async fn say(&self, request: tonic::Request<Note>) -> Result<tonic::Response<Note>, tonic::Status> {
+        Ok(tonic::Response::new(request.into_inner()))
+    }
+
+    async fn gather(
+        &self,
+        _: tonic::Request<tonic::Streaming<Note>>,
+    ) -> Result<tonic::Response<Note>, tonic::Status> {
+        std::future::pending().await
+    }
+
+    type CountStream = Notes;
+    async fn count(&self, _: tonic::Request<Note>) -> Result<tonic::Response<Notes>, tonic::Status> {
+        Ok(tonic::Response::new(tokio_stream::pending()))
+    }
+
+    type ChatStream = Notes;
+    async fn chat(
+        &self,
+        _: tonic::Request<tonic::Streaming<Note>>,
+    ) -> Result<tonic::Response<Notes>, tonic::Status> {
+        Ok(tonic::Response::new(tokio_stream::pending()))
+    }
+}
+
+#[tokio::test]
+async fn an_open_grpc_stream_ends_when_policy_newly_denies_it_and_the_connection_stays() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let server = tonic::transport::Server::builder().add_service(EchoServer::new(Open));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    let mesh = mesh!()
+        .service("web", 8080, Some("grpc"))
+        .pod(Pod::named("web-0").serves(8080, address))
+        .pod(Pod::named("client-0").calls("web:8080"))
+        .start()
+        .await;
+    let door = format!("http://{}", mesh.door("client-0", "web:8080"));
+    let mut client = EchoClient::new(Endpoint::from_shared(door).unwrap().connect().await.unwrap());
+    let mut stream = in_time("a stream", client.count(Note::default())).await.unwrap().into_inner();
+    mesh.save("deny.yaml", DENY);
+    let ended = in_time("the stream ends", stream.message()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
+    assert_eq!(line["reason"], "denied_by_policy", "{line}");
+    mesh.delete("deny.yaml");
+    until("the policy is gone", async || client.say(Note::default()).await.is_ok().then_some(())).await;
 }
 
 #[tokio::test]

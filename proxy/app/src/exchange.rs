@@ -14,12 +14,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Version};
-use weft_proxy_core::{Reason, hygiene};
+use weft_proxy_core::{Inbound, Reason, hygiene};
 use weft_proxy_net::http::client::Entered;
 use weft_proxy_net::http::interim::Continue;
 use weft_proxy_net::http::sever::{self, Sever};
 use weft_proxy_net::http::{Body, Cut, Finish, Lease, Tally};
 
+use crate::allowed::{Allowed, Outliving};
 use crate::kept::Kept;
 use crate::plane::DataLimits;
 use crate::record::{Ending, Record};
@@ -44,6 +45,8 @@ pub(crate) struct Exchange {
     go_on: OnceCell<Rc<Continue>>,
     held: RefCell<Held>,
     kept: RefCell<Kept>,
+    /// What an inbound request was allowed as.
+    allowed: OnceCell<Allowed>,
     deadline: RefCell<Option<Pin<Box<tokio::time::Sleep>>>>,
     flow: Flow,
 }
@@ -79,6 +82,7 @@ impl Exchange {
             go_on: OnceCell::new(),
             held: RefCell::default(),
             kept: RefCell::default(),
+            allowed: OnceCell::new(),
             deadline: RefCell::default(),
             flow: Flow::default(),
         })
@@ -125,10 +129,39 @@ impl Exchange {
         }
     }
 
+    /// The request was allowed: it is judged again when policies change.
+    pub(crate) fn allow(self: &Rc<Self>, allowed: Allowed) {
+        if self.allowed.set(allowed).is_ok() && self.flow.place.get().is_none() {
+            self.join_flows();
+        }
+    }
+
+    /// What the request was allowed as, for a stream that outlives the exchange.
+    pub(crate) fn outliving(&self) -> Option<Outliving> {
+        self.allowed.get()?.outliving()
+    }
+
+    /// A newer configuration is in force: what it denies ends, on HTTP/2 alone, on HTTP/1 with its
+    /// connection.
+    pub(crate) fn judge_again(&self, inbound: &Inbound) {
+        let Some(allowed) = self.allowed.get() else { return };
+        let Some(reason) = allowed.denied(inbound) else { return };
+        self.note(|record| record.reason(reason));
+        let task = self.flow.task.borrow_mut().take();
+        match task {
+            Some(task) => {
+                self.flow.severed.set(true);
+                task.wake();
+            }
+            None => allowed.seat().conn.forbid(),
+        }
+    }
+
     /// One tick: a stream whose downstream takes nothing of its answer for `limit` ticks is reset.
     pub(crate) fn look_for_stall(&self, limit: u32) {
         let flow = &self.flow;
-        if flow.asked.get() || !flow.answered.get() {
+        // Streams of HTTP/2 have a task of their own; of a connection of HTTP/1 the connection takes care.
+        if flow.asked.get() || !flow.answered.get() || flow.task.borrow().is_none() {
             return flow.stall_ticks.set(0);
         }
         flow.stall_ticks.set(flow.stall_ticks.get().saturating_add(1));

@@ -20,13 +20,14 @@ use weft_proxy_net::http::Body;
 use weft_proxy_net::sock::Sock;
 use weft_proxy_net::taken;
 
+use crate::allowed::Allowed;
 use crate::exchange::{Exchange, Outgoing, RequestBody, RequestTally, ResponseBody};
 use crate::metrics::edge::{Direction, Protocol as Wire};
 use crate::record::Ending;
 use crate::record::connection::ConnectionRecord;
 use crate::reply::Own;
 use crate::rooms::accept::{Accepted, Door};
-use crate::rooms::authorize::{authorize, authorize_bytes, demands_mutual_tls};
+use crate::rooms::authorize::{Passed, authorize, authorize_bytes, demands_mutual_tls};
 use crate::rooms::connect::{self, Target};
 use crate::rooms::detect::{self, First, Spoken};
 use crate::rooms::identify::{Session, identify};
@@ -259,7 +260,10 @@ async fn walk(
     let body = Body::stream(body, RequestTally(exchange.clone()), Some(seat.conn.clone()));
     seat.check_size(&parts.headers)?;
     hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
-    let protocol = authorize(seat, exchange, &Head::of(&parts.method, &parts.uri, &parts.headers))?;
+    let (protocol, passed) = authorize(seat, exchange, &Head::of(&parts.method, &parts.uri, &parts.headers))?;
+    if passed == Passed::ByPolicy {
+        exchange.allow(Allowed::new(seat, &parts.method, &parts.uri));
+    }
     let asked = Asked::of(&parts);
     let keep = hygiene::Keep { upgrade: asked == Asked::Upgrade, own: seat.secure };
     hygiene::scrub_request(&mut parts.headers, keep);

@@ -14,7 +14,6 @@ pub mod certify;
 pub mod dial;
 pub mod hold;
 pub mod init;
-mod kept;
 pub mod log;
 pub mod lookup;
 pub mod metrics;
@@ -23,11 +22,14 @@ pub mod settings;
 pub mod snapshots;
 pub mod subscribe;
 pub mod trace;
+pub mod wait;
 
+mod allowed;
 mod convert;
 mod edges;
 mod exchange;
 mod inbound;
+mod kept;
 mod outbound;
 mod plane;
 mod reply;
@@ -40,4 +42,3 @@ mod worker;
 
 #[cfg(test)]
 mod testing;
-pub mod wait;

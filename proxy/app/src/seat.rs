@@ -17,6 +17,7 @@ use weft_proxy_core::{Endpoint, Hop, Name, Peer, Reason};
 use weft_proxy_net::http::{Conn, Upgrade};
 use weft_proxy_net::sock::Io;
 
+use crate::allowed::Outliving;
 use crate::edges::{self, Way};
 use crate::exchange::{Exchange, ResponseBody};
 use crate::metrics::edge::{Direction, Edge, Kept, Protocol};
@@ -51,7 +52,7 @@ pub(crate) struct Seat {
     /// The peer is a sidecar that proved its identity.
     pub(crate) secure: bool,
     edges: RefCell<Kept<Edge>>,
-    upgrade: RefCell<Option<(Upgrade, Option<Record>)>>,
+    upgrade: RefCell<Option<Upgraded>>,
 }
 
 /// What a connection is, when it is seated.
@@ -198,7 +199,11 @@ impl Seat {
         let link = exchange.take_lease().and_then(weft_proxy_net::http::Lease::keep);
         let link = link.ok_or_else(|| Own::from(Reason::UpgradeRefused))?;
         exchange.note(|record| record.event("upgrade", self.worker.now()));
-        *self.upgrade.borrow_mut() = Some((link.upgrade(), exchange.take_record()));
+        *self.upgrade.borrow_mut() = Some(Upgraded {
+            upgrade: link.upgrade(),
+            record: exchange.take_record(),
+            allowed: exchange.outliving(),
+        });
         self.conn.upgrade();
         Ok(true)
     }
@@ -216,9 +221,17 @@ impl Seat {
     }
 
     /// The upgrade that the connection agreed to.
-    pub(crate) fn take_upgrade(&self) -> Option<(Upgrade, Option<Record>)> {
+    pub(crate) fn take_upgrade(&self) -> Option<Upgraded> {
         self.upgrade.borrow_mut().take()
     }
+}
+
+/// HTTP that has ended with an agreement to go on otherwise.
+pub(crate) struct Upgraded {
+    pub(crate) upgrade: Upgrade,
+    pub(crate) record: Option<Record>,
+    /// What the request was allowed as, on the inbound side.
+    pub(crate) allowed: Option<Outliving>,
 }
 
 /// What a request asked for beyond an answer.

@@ -18,7 +18,7 @@ use crate::metrics::edge::{Direction, Edge};
 use crate::record::Ending;
 use crate::record::connection::ConnectionRecord;
 use crate::reply::{Own, is_grpc};
-use crate::seat::{Seat, Seating};
+use crate::seat::{Seat, Seating, Upgraded};
 use crate::worker::Worker;
 use crate::{inbound, outbound};
 
@@ -63,6 +63,7 @@ pub(crate) async fn serve(
     match ended {
         Ended::Closed => {}
         Ended::Idle => worker.limit_hit("http_idle_timeout"),
+        Ended::Stalled if seat.conn.is_forbidden() => {}
         Ended::Stalled if seat.conn.was_crowded() => worker.limit_hit("held_bytes"),
         Ended::Stalled => worker.limit_hit("stall_timeout"),
         Ended::Flooded(_) => {
@@ -134,15 +135,28 @@ fn unreadable(error: &hyper::Error) -> Option<Reason> {
 
 /// HTTP has ended with an agreement to go on otherwise: the rest is bytes.
 async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
-    let Some((upgrade, record)) = seat.take_upgrade() else { return };
+    let Some(Upgraded { upgrade, record, allowed }) = seat.take_upgrade() else { return };
     drop(seat);
     let upstream = upgrade.stream().await;
     let (Ok(downstream), Ok(upstream)) = (io.into_sock(), upstream.into_sock()) else { return };
     let idle = worker.plane.limits.idle;
-    let relayed = Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)).await;
+    let forbidden = async {
+        match &allowed {
+            Some(allowed) => allowed.newly_denied().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut relaying = std::pin::pin!(Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)));
+    let (moved, ending) = tokio::select! {
+        relayed = relaying.as_mut() => ((relayed.up, relayed.down), ending(worker, relayed)),
+        reason = forbidden => {
+            relaying.abort();
+            (relaying.moved(), Ending::Failed(reason))
+        }
+    };
     if let Some(mut record) = record {
-        record.carried(relayed.up, relayed.down);
-        record.close(ending(worker, relayed), worker.now());
+        record.carried(moved.0, moved.1);
+        record.close(ending, worker.now());
     }
 }
 

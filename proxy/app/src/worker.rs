@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) changed: Notify,
     snapshot: RefCell<Arc<Snapshot>>,
     generation: Cell<u64>,
+    /// Generation by which requests under way were last judged.
+    judged: Cell<u64>,
     services: RefCell<FxHashMap<Name, Rc<Service>>>,
     upstreams: RefCell<FxHashMap<Name, Rc<Upstream>>>,
     direct: RefCell<FxHashMap<SocketAddr, Rc<Upstream>>>,
@@ -88,6 +90,7 @@ impl Worker {
         let snapshot = plane.snapshot();
         Rc::new(Self {
             generation: Cell::new(snapshot.generation),
+            judged: Cell::new(snapshot.generation),
             snapshot: RefCell::new(snapshot),
             live: Live::default(),
             changed: Notify::new(),
@@ -294,9 +297,21 @@ impl Worker {
         links
     }
 
+    /// Ends requests under way that a newer configuration denies.
+    fn judge_again(&self) {
+        let generation = self.generation.get();
+        if self.judged.replace(generation) == generation {
+            return;
+        }
+        let Some(inbound) = self.inbound() else { return };
+        let flows: Vec<_> = self.flows.borrow().iter().filter_map(Weak::upgrade).collect();
+        flows.iter().for_each(|exchange| exchange.judge_again(&inbound));
+    }
+
     /// The thread's tick.
     pub(crate) fn tick(&self) {
         self.refresh();
+        self.judge_again();
         self.live.tick(&self.plane.limits.live);
         let stall = ticks(self.plane.limits.live.stall);
         let flows = self.flows.borrow().len();

@@ -17,13 +17,26 @@ use crate::reply::is_grpc;
 use crate::seat::Seat;
 use crate::worker::Worker;
 
+/// Why a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// The policies let it, and are asked again when they change.
+    ByPolicy,
+    /// It is the kubelet's.
+    AsProbe,
+}
+
 /// Judges one request; gives the protocol that the application's port declares.
-pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Result<Protocol, Reason> {
+pub(crate) fn authorize(
+    seat: &Seat,
+    exchange: &Exchange,
+    head: &Head<'_>,
+) -> Result<(Protocol, Passed), Reason> {
     let Some((_, port)) = seat.application() else { return Err(Reason::UnknownDestination) };
     let inbound = seat.worker.inbound().ok_or(Reason::ConfigTimeout)?;
     if let Some(probe) = inbound.probe(&seat.peer, port, Sent::Request(head)) {
         exchange.note(|record| record.probe(probe));
-        return Ok(inbound.protocol(port));
+        return Ok((inbound.protocol(port), Passed::AsProbe));
     }
     if let Some(shadow) = inbound.shadow_request(&seat.peer, port, head) {
         count(&seat.worker, &shadow, true);
@@ -38,7 +51,7 @@ pub(crate) fn authorize(seat: &Seat, exchange: &Exchange, head: &Head<'_>) -> Re
         }
     });
     match verdict {
-        Verdict::Allowed { .. } => Ok(inbound.protocol(port)),
+        Verdict::Allowed { .. } => Ok((inbound.protocol(port), Passed::ByPolicy)),
         Verdict::Denied { by } => Err(by.reason()),
     }
 }

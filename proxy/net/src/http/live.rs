@@ -94,6 +94,8 @@ pub struct Conn {
     passed: Cell<usize>,
     /// Ended because all connections together held too much.
     crowded: Cell<bool>,
+    /// Ended because what it carries is no longer allowed.
+    forbidden: Cell<bool>,
     /// Bodies that wait until the peer has taken what is held for it.
     held_up: RefCell<Vec<Waker>>,
 }
@@ -122,6 +124,7 @@ impl Conn {
             stall_ticks: Cell::new(0),
             passed: Cell::new(0),
             crowded: Cell::new(false),
+            forbidden: Cell::new(false),
             held_up: RefCell::default(),
         })
     }
@@ -251,6 +254,17 @@ impl Conn {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// What the connection carries is no longer allowed: it is reset, whatever it is at.
+    pub fn forbid(&self) {
+        self.forbidden.set(true);
+        self.want(Ask::Stalled);
+    }
+
+    /// Whether it was [forbidden](Self::forbid).
+    pub fn is_forbidden(&self) -> bool {
+        self.forbidden.get()
     }
 
     fn want(&self, ask: Ask) {

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
@@ -26,7 +29,8 @@ impl LogLevel {
             .json()
             .flatten_event(true)
             .with_current_span(false)
-            .with_writer(std::io::stderr);
+            .with_writer(std::io::stderr)
+            .with_filter(filter_fn(|event| !is_repeated(event)));
         match tracing_subscriber::registry().with(filter).with(lines).try_init() {
             Ok(()) => Ok(Self { handle: Some(Arc::new(handle)) }),
             Err(_) => Ok(Self::default()),
@@ -48,4 +52,10 @@ impl LogLevel {
         let read = |handle: &Arc<reload::Handle<_, _>>| handle.with_current(EnvFilter::to_string).ok();
         self.handle.as_ref().and_then(read).unwrap_or_default()
     }
+}
+
+/// The Kubernetes client logs every failed request as an error; whoever asked has it as a value, and
+/// says what it means once.
+fn is_repeated(event: &Metadata<'_>) -> bool {
+    event.target().starts_with("kube_client") && *event.level() <= Level::INFO
 }

@@ -36,7 +36,7 @@ use crate::watch::Watch;
 /// Where everything comes from, before anything of it is read.
 pub(super) enum Origin {
     Folder { path: PathBuf, tokens: Arc<Mutex<Tokens>> },
-    Cluster { cluster: Cluster, roll: Roll, chores: Box<Chores> },
+    Cluster { cluster: Box<Cluster>, roll: Roll, chores: Box<Chores> },
 }
 
 /// What brings facts, running.
@@ -66,7 +66,7 @@ impl Origin {
         let cluster = Cluster::connect(&args.cluster, args.admin.port()).await?;
         let counts = Counts::register(registry);
         let chores = Box::new(Chores::begin(cluster.clone(), &args.trust_domain, &counts, stop));
-        Ok(Self::Cluster { cluster, roll: Roll::default(), chores })
+        Ok(Self::Cluster { cluster: Box::new(cluster), roll: Roll::default(), chores })
     }
 
     /// The authority; in a cluster all replicas share one, and the first makes it.

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use weft_control_plane_core::model::{Kind, ObjectKey};
 
-use self::kinds::Watched;
+use self::kinds::{Need, Watched};
 use self::sight::Sight;
 use super::pace::Pace;
 use crate::metrics::watching::{Failed, Seen, WatchMetrics};
@@ -195,14 +195,21 @@ impl Watch {
     ) -> Result<std::convert::Infallible, Stop> {
         let mut stream = pin!(stream);
         let end = Instant::now() + LIFE + GRACE;
+        let mut heard = false;
         loop {
             let patience = if listing { ANSWER } else { end.saturating_duration_since(Instant::now()) };
             let next = match timeout(patience, stream.next()).await {
+                Ok(Some(Err(kube::Error::SerdeError(_)))) if !heard && self.may_be_missing() => {
+                    // The answer to a path that is not there is a page of text, which the client takes
+                    // for the first event.
+                    return Err(Stop::NotServed);
+                }
                 Ok(next) => next.transpose().map_err(|error| stop(error, false))?,
                 // A server that does not know streamed lists shows what there is, and no end of it.
                 Err(_) if listing => return Err(Stop::NoStreamedLists),
                 Err(_) => return Err(silent()),
             };
+            heard = true;
             match next {
                 None if listing => return Err(Stop::Failed(Failed::Cut, "the list broke off".to_owned())),
                 None => return Err(Stop::Ended),
@@ -227,6 +234,10 @@ impl Watch {
                 Some(WatchEvent::Error(status)) => return Err(stop(kube::Error::Api(status), false)),
             }
         }
+    }
+
+    fn may_be_missing(&self) -> bool {
+        self.watched.need != Need::BuiltIn
     }
 
     /// A list in pages, for servers that cannot stream one.

@@ -81,3 +81,47 @@ fn spans_have_one_unit_and_no_overflow() {
         assert!(values::span(text).is_err(), "{text}");
     }
 }
+
+/// What `k8s/annotations.md` says, from the table.
+fn page() -> String {
+    let mut text = "# Annotations\n\n\
+        What a pod may say about its sidecar. On a namespace they are defaults for its pods; the pod's own word wins.\n\
+        A name that is not known gets a warning with the one that may be meant; a value that cannot be used is refused\n\
+        with the reason, and the pod starts without a sidecar (or not at all, if the installation says so).\n\n\
+        The label `weft.dev/inject: enabled` or `disabled` on a namespace or pod says whether there is a sidecar at all.\n\n\
+        Made from the table in `control-plane/core/src/inject/annotations.rs`; a test keeps the two equal.\n\n\
+        | Annotation | Value | Default | Meaning |\n|---|---|---|---|\n"
+        .to_owned();
+    for setting in SETTINGS {
+        let Setting { name, form, default, meaning, .. } = setting;
+        text.push_str(&format!("| `{PREFIX}{name}` | {form} | {default} | {meaning} |\n"));
+    }
+    text
+}
+
+#[test]
+fn the_page_about_annotations_says_what_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/annotations.md");
+    if std::env::var("WEFT_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(path, page()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), page(), "WEFT_GOLDEN=write writes it");
+}
+
+#[test]
+fn the_defaults_of_the_table_are_those_of_the_settings() {
+    let config = InjectorConfig::new("a");
+    let resources = &config.resources;
+    for (name, value) in [
+        ("cpu-request", resources.cpu_request.clone()),
+        ("memory-request", resources.memory_request.clone()),
+        ("cpu-limit", resources.cpu_limit.clone().unwrap_or_else(|| "none".to_owned())),
+        ("memory-limit", resources.memory_limit.clone().unwrap_or_else(|| "none".to_owned())),
+        ("log-level", config.log_level.clone()),
+        ("access-log", config.access_log.clone().unwrap_or_else(|| "mesh".to_owned())),
+        ("native-sidecar", config.native_sidecar.to_string()),
+    ] {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name).unwrap();
+        assert_eq!(setting.default, value, "{name}");
+    }
+}

@@ -3,6 +3,7 @@
 //!
 //! Where a stall would show only as seconds, the sidecars' detection deadline is an hour: a test that
 //! depended on it could not pass.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's own helpers may fail the test")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! What a user does with a mesh, on real pods: one cluster and one installation for all of these scenarios,
 //! a namespace for each.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's own helpers may fail the test")]
 
 #[path = "mesh/authorization.rs"]
 mod authorization;

@@ -1,6 +1,7 @@
 //! What comes and goes while traffic flows: servers, clients, and the control plane itself.
 //!
 //! Invariant: these scenarios stop what all of a mesh share, so they take turns.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's own helpers may fail the test")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,5 @@
 //! The cluster itself: a pod gets ready, has a name, and can be reached.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's own helpers may fail the test")]
 
 use weft_cluster::cluster::{Cluster, Options, ProxyMode};
 use weft_cluster::workload;

@@ -44,7 +44,7 @@ pub(super) fn find(spec: &PodSpec, config: &InjectorConfig) -> Result<(), String
         return Err(format!("a volume of the pod's own is named {IDENTITY_VOLUME}: rename it"));
     }
     users(spec, config)?;
-    containers(spec).try_for_each(|container| clash(container))
+    containers(spec).try_for_each(clash)
 }
 
 fn clash(container: &Container) -> Result<(), String> {

@@ -41,7 +41,8 @@ impl Unmeshed {
                 let known = model.pods.range(first.clone()..).map(|(pod, _)| pod).take_while(there);
                 let noted = self.pods.range(first..).map(|(pod, _)| pod).take_while(there);
                 let pods: Vec<ObjectKey> = known.chain(noted).cloned().collect();
-                pods.iter().fold(false, |any, pod| self.look(model, config, pod) || any)
+                let changed = pods.iter().filter(|pod| self.look(model, config, pod)).count();
+                changed > 0
             }
             _ => false,
         }

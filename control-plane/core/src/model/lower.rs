@@ -137,7 +137,8 @@ pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
     let mut texts: Vec<String> = status.filter(own).map(|address| address.address.clone()).collect();
     let spec = object.spec.iter();
     texts.extend(
-        spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr)).filter_map(first_of),
+        spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr))
+            .filter_map(|range| first_of(range)),
     );
     let labels = object.metadata.labels.as_ref();
     Node {
@@ -148,7 +149,7 @@ pub(super) fn node(meta: Meta, object: &core::Node) -> Node {
 }
 
 /// The first address of a range, behind the one that names the range.
-fn first_of(range: &String) -> Option<String> {
+fn first_of(range: &str) -> Option<String> {
     let (base, _) = range.split_once('/')?;
     Some(match base.parse().ok()? {
         IpAddr::V4(base) => IpAddr::from(u32::from(base).checked_add(1)?.to_be_bytes()).to_string(),

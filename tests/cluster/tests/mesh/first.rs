@@ -27,7 +27,7 @@ fn a_labelled_and_restarted_namespace_speaks_mutual_tls_and_its_applications_do_
                 let all = pods.iter().all(|pod| {
                     field(pod, "metadata.annotations").get("weft.dev/sidecar") == Some(&"injected".into())
                 });
-                Ok((pods.len() == 1 && all).then(|| space.pod(label)).transpose()?)
+                (pods.len() == 1 && all).then(|| space.pod(label)).transpose()
             })
             .unwrap()
     };

@@ -324,7 +324,7 @@ proptest! {
         second in prop::collection::vec(step(), 1..30),
     ) {
         let model = |steps: Vec<Step>| {
-            let mut model = Model::ruled_from(if steps.len() % 2 == 0 { "a" } else { "weft-system" });
+            let mut model = Model::ruled_from(if steps.len().is_multiple_of(2) { "a" } else { "weft-system" });
             for step in steps {
                 match step {
                     Step::Apply(document) => drop(model.apply(object(&document), None)),

@@ -189,8 +189,8 @@ fn each_resource_is_encoded_once_for_as_long_as_it_stays_equal() {
     let second = first.apply(&compiler.compile()).unwrap();
     assert_eq!(
         (second.generation(), encoded()),
-        (2, 1),
-        "the Backend that lost an endpoint, and nothing else"
+        (2, 2),
+        "the Backends of the two ports that lost an endpoint, and nothing else"
     );
     let mut sessions: Vec<Session> =
         (0..100).map(|_| session(&[outbound("shop/catalog:80"), outbound("shop/cart:80")])).collect();

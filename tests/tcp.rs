@@ -222,22 +222,23 @@ async fn a_server_that_is_not_there_refuses_and_the_client_learns_it() {
     assert_eq!(line["reason"], "connect_refused", "{line}");
 }
 
-/// What a network does to a long first message: its packets come one after the other.
-async fn in_two_pieces(mut from: Wire, to: std::net::SocketAddr) {
+/// What a network does to a long first message, and more of it: it comes in many packets, one after the other.
+async fn in_pieces(mut from: Wire, to: std::net::SocketAddr) {
     use tokio::io::AsyncWriteExt as _;
     let first = from.exactly(700).await;
     let held = from.take();
     let mut inward = from.into_stream();
     let mut onward = tokio::net::TcpStream::connect(to).await.unwrap();
     onward.set_nodelay(true).unwrap();
-    onward.write_all(&first).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    onward.write_all(&held).await.unwrap();
+    for piece in first.chunks(7).chain(held.chunks(7)) {
+        onward.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
     let _ = tokio::io::copy_bidirectional(&mut inward, &mut onward).await;
 }
 
 #[tokio::test]
-async fn a_handshake_whose_first_message_comes_in_two_packets_is_still_the_meshs() {
+async fn a_handshake_whose_first_message_comes_in_many_packets_is_still_the_meshs() {
     let app = App::raw(async |mut wire: Wire| {
         while wire.try_until("\n").await.is_some() {
             wire.send("heard\n").await;
@@ -246,8 +247,7 @@ async fn a_handshake_whose_first_message_comes_in_two_packets_is_still_the_meshs
     .await;
     let plan = mesh!().service("web", 8080, Some("tcp"));
     let (near, far) = (plan.coming(0), std::net::SocketAddr::new(plan.coming(40), 8080));
-    let _network =
-        App::raw_at(std::net::SocketAddr::new(near, 8080), move |wire| in_two_pieces(wire, far)).await;
+    let _network = App::raw_at(std::net::SocketAddr::new(near, 8080), move |wire| in_pieces(wire, far)).await;
     let mesh = plan
         .pod(Pod::named("web-0").flag("--inbound", &format!("{far}={}#8080", app.address)))
         .pod(Pod::named("client-0").calls("web:8080"))

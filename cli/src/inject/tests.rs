@@ -1,3 +1,5 @@
+//! `weft inject` on manifests of every form, and `weft uninject` back.
+
 use serde_json::{Value, json};
 use weft_control_plane_core::inject::{Injector, InjectorConfig};
 
@@ -44,12 +46,12 @@ fn every_kind_that_makes_pods_gets_a_sidecar_where_its_pod_is() {
         ("batch/v1", "Job", "/spec/template"),
     ] {
         let text = format!(
-            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a, namespace: n}}\nspec: {{template: {TEMPLATE}}}\n"
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec: {{template: {TEMPLATE}}}\n"
         );
         let (out, told) = inject(&text, Form::Yaml);
         let sidecar = values(&out)[0].pointer(&format!("{pointer}/spec/initContainers/1/name")).cloned();
         assert_eq!(sidecar, Some(json!("weft-proxy")), "{kind}");
-        assert_eq!(told.to_string(), format!("{}/a in n: injected\n", kind.to_ascii_lowercase()));
+        assert_eq!(told.to_string(), format!("{}/a in shop: injected\n", kind.to_ascii_lowercase()));
     }
     let cron = format!(
         "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: a}}\nspec: {{jobTemplate: {{spec: {{template: {TEMPLATE}}}}}}}\n"

@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod dev;
 pub mod image;
+mod look;
 pub mod mesh;
 pub mod part;
 mod program;

@@ -19,7 +19,7 @@ use weft_proto::v1;
 use weft_proxy_core::Moment;
 
 use super::facts::{Facts, Id, parts};
-use super::{Broken, Fault, Violation};
+use super::{Broken, Fault, Violation, oracle};
 
 /// A generation: process and number.
 pub(super) type Generation = (u32, u64);
@@ -116,6 +116,7 @@ impl Plane {
         }
         self.written = next;
         let mut config = compile(&self.model);
+        overlook(&mut config, facts);
         let trust =
             config::Trust { trust_domain: "cluster.local".to_owned(), roots: vec![self.root.clone()] };
         config.resources.insert(Key::new(ResourceType::Trust, "cluster.local"), Resource::Trust(trust));
@@ -264,4 +265,17 @@ pub(super) struct Lose {
 
 fn keys(keys: Vec<v1::Key>) -> Vec<Key> {
     keys.into_iter().filter_map(encode::key_from).collect()
+}
+
+/// Gives sidecars the path that the compiler keeps from them, as a control plane that knew less than they do
+/// would: that a sidecar refuses a resource must go well too.
+fn overlook(config: &mut Config, facts: &Facts) {
+    for (id, _) in facts.policies.iter().filter(|(_, policy)| !oracle::takeable(policy)) {
+        let key = Key::new(ResourceType::Authorization, id.as_str());
+        if let Some(Resource::Authorization(policy)) = config.resources.get_mut(&key) {
+            let to =
+                vec![config::Operation { paths: vec!["/a;x".to_owned()], ..config::Operation::default() }];
+            policy.rules.push(config::AuthorizationRule { to, ..config::AuthorizationRule::default() });
+        }
+    }
 }

@@ -1,3 +1,5 @@
+//! Which answers of a TokenReview prove a pod, and which do not.
+
 use super::*;
 use crate::kubernetes::roll::KnownPod;
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;

@@ -1,3 +1,5 @@
+//! The webhook over real TLS, and what it answers to pods, garbage and the API server.
+
 use std::collections::BTreeMap;
 
 use axum::body::Body;

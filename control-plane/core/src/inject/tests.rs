@@ -1,3 +1,5 @@
+//! The injector's decisions and settings; what it makes of pods is in `golden`.
+
 use serde_json::json;
 
 use super::*;

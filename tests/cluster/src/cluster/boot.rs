@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::process::{self, Daemon};
 use super::settings::{HIDDEN, NODE, SHOWN, behind, plans};
 use super::{Options, State, pki, settings};
-use crate::program;
+use crate::{look, program};
 
 /// For each step. Source: measured, the slowest takes 4 s on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Between two looks at whether every program still runs.
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Between two looks at something that is to become ready.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -129,7 +131,7 @@ impl Node {
         self.say("up")?;
         loop {
             self.check()?;
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::park_timeout(HEARTBEAT);
         }
     }
 
@@ -149,14 +151,18 @@ impl Node {
 
     /// Tries until it succeeds; ends early if a program does.
     fn until(&mut self, what: &str, attempt: impl Fn(&Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + DEADLINE;
-        while let Err(error) = attempt(self) {
-            self.check().with_context(|| format!("while waiting for {what}"))?;
-            if Instant::now() > deadline {
-                return Err(error.context(format!("{what}: not ready after {DEADLINE:?}\n{}", self.tails())));
+        let mut last = None;
+        let found = look::until(PAUSE, DEADLINE, || match attempt(self) {
+            Ok(()) => Some(Ok(())),
+            Err(error) => {
+                last = Some(error);
+                self.check().with_context(|| format!("while waiting for {what}")).err().map(Err)
             }
-            std::thread::sleep(PAUSE);
-        }
+        });
+        found.unwrap_or_else(|| {
+            let error = last.unwrap_or_else(|| anyhow!("nothing was tried"));
+            Err(error.context(format!("{what}: not ready after {DEADLINE:?}\n{}", self.tails())))
+        })?;
         self.say(&format!("{what}: ready"))
     }
 

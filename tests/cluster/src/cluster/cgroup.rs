@@ -7,9 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::look;
+
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// A killed process leaves its cgroup a moment later. Source: measured, below 100 ms.
-const LAST_PROCESSES: u32 = 100;
+const LAST_PROCESSES: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the folders.
 pub(super) fn make(name: &str) -> io::Result<()> {
@@ -27,13 +31,12 @@ pub(super) fn make(name: &str) -> io::Result<()> {
 /// Removes the folders, once their last processes are gone.
 pub(super) fn remove(name: &str) -> io::Result<()> {
     for folder in folders(name)? {
-        let mut tries = LAST_PROCESSES;
-        while let Err(error) = remove_tree(&folder) {
-            tries -= 1;
-            if tries == 0 {
-                return Err(io::Error::other(format!("{}: {error}", folder.display())));
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        let mut last = None;
+        let removed = look::until(PAUSE, LAST_PROCESSES, || {
+            remove_tree(&folder).map_err(|error| last = Some(error)).ok()
+        });
+        if let (None, Some(error)) = (removed, last) {
+            return Err(io::Error::other(format!("{}: {error}", folder.display())));
         }
     }
     Ok(())

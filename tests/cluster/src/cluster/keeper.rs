@@ -16,7 +16,7 @@ use super::State;
 use super::cgroup;
 use super::network::Network;
 use super::settings::API_PORT;
-use crate::program;
+use crate::{look, program};
 
 /// What it says when the cluster is up, before the process id of its init.
 pub(super) const READY: &str = "ready ";
@@ -24,6 +24,11 @@ pub(super) const READY: &str = "ready ";
 pub(super) const OUTSIDE: &str = "kubeconfig/outside";
 /// Source: measured, 10 s with a warm cache on an idle machine; ten times that on a busy one.
 const UP_DEADLINE: Duration = Duration::from_secs(180);
+
+/// What init gets for ending everything by itself.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Between two looks at a process.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a cluster ends.
 enum Reason {
@@ -129,27 +134,23 @@ fn start(state: &State) -> anyhow::Result<Child> {
 /// `unshare` itself stays outside; its child is the first process inside.
 fn first_child(space: &mut Child) -> anyhow::Result<u32> {
     let file = format!("/proc/{pid}/task/{pid}/children", pid = space.id());
-    let deadline = Instant::now() + UP_DEADLINE;
-    while space.try_wait()?.is_none() && Instant::now() < deadline {
+    let found = look::until(PAUSE, UP_DEADLINE, || {
         let children = std::fs::read_to_string(&file).unwrap_or_default();
-        if let Some(child) = children.split_whitespace().next() {
-            return Ok(child.parse()?);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    bail!("no namespaces: unshare ended")
+        let child = children.split_whitespace().next().map(str::to_owned);
+        (child.is_some() || !matches!(space.try_wait(), Ok(None))).then_some(child)
+    });
+    Ok(found.flatten().context("no namespaces: unshare ended")?.parse()?)
 }
 
 /// Ends every process inside and waits for it.
 fn end(space: &mut Child) {
     // Closing its standard input ends init and with it all; the kill is for an init that hangs.
     drop(space.stdin.take());
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !matches!(space.try_wait(), Ok(Some(_))) {
-        if Instant::now() > deadline {
-            let _ = space.kill();
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    let ended = look::until(PAUSE, LAST_WORDS, || space.try_wait().ok().flatten());
+    if ended.is_none() {
+        // Either may say that it has ended meanwhile.
+        let _ = space.kill();
+        let _ = space.wait();
     }
 }
 

@@ -4,11 +4,12 @@
 //! logs: what one would look at next.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::Cluster;
+use crate::look;
 
 /// How long a wait lasts that names no time of its own. Source: ten times what a rollout takes on an
 /// idle machine with two processors.
@@ -32,7 +33,7 @@ impl Cluster {
         self.wait_for(namespace, what, DEADLINE, look)
     }
 
-    /// [`wait_until`](Self::wait_until) with a deadline of its own. A look that fails is tried again: what
+    /// [`wait_until`](Self::wait_until) with a deadline of its own. An attempt that fails is tried again: what
     /// is not there yet is often an error.
     ///
     /// # Errors
@@ -42,21 +43,18 @@ impl Cluster {
         namespace: &str,
         what: &str,
         deadline: Duration,
-        mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+        mut attempt: impl FnMut() -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
-        let began = Instant::now();
-        loop {
-            let last = match look() {
-                Ok(Some(found)) => return Ok(found),
-                Ok(None) => String::new(),
-                Err(error) => format!("\nlast: {error:#}"),
-            };
-            if began.elapsed() > deadline {
-                let seen = self.picture(namespace);
-                return Err(anyhow!("waited {deadline:?} in vain for {what}{last}\n{seen}"));
-            }
-            std::thread::sleep(PAUSE);
-        }
+        let mut last = String::new();
+        let found = look::until(PAUSE, deadline, || {
+            let seen = attempt();
+            last = seen.as_ref().err().map(|error| format!("\nlast: {error:#}")).unwrap_or_default();
+            seen.ok().flatten()
+        });
+        found.ok_or_else(|| {
+            let seen = self.picture(namespace);
+            anyhow!("waited {deadline:?} in vain for {what}{last}\n{seen}")
+        })
     }
 
     /// What a person would look at when something in a namespace does not work.

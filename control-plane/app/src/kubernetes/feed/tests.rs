@@ -1,3 +1,5 @@
+//! When a window of changes ends, and that nothing is published before everything was listed.
+
 use super::*;
 use crate::kubernetes::roll::Roll;
 use crate::kubernetes::watch::kinds::WATCHED;

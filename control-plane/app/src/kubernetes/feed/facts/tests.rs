@@ -1,3 +1,5 @@
+//! What watches told becomes facts: lists, outages, wrong objects.
+
 use super::*;
 use crate::kubernetes::watch::sight::see;
 use serde_json::{Value, json};

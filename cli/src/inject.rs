@@ -27,7 +27,7 @@ const INPUT: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InjectArgs {
     /// Manifests (YAML or JSON); "-" is standard input. Repeatable.
-    #[arg(long, short = 'f', value_name = "FILE", required = true)]
+    #[arg(long = "filename", short = 'f', visible_alias = "file", value_name = "FILE", required = true)]
     file: Vec<PathBuf>,
     /// The injector's settings (injector.yaml). Default: ConfigMap weft-injector of the cluster.
     #[arg(long, value_name = "FILE")]
@@ -47,7 +47,7 @@ pub(crate) struct InjectArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UninjectArgs {
     /// Manifests (YAML or JSON); "-" is standard input. Repeatable.
-    #[arg(long, short = 'f', value_name = "FILE", required = true)]
+    #[arg(long = "filename", short = 'f', visible_alias = "file", value_name = "FILE", required = true)]
     file: Vec<PathBuf>,
     /// Form of the documents that are changed.
     #[arg(long, short = 'o', value_enum, default_value_t = Form::Yaml)]

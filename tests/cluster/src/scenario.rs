@@ -34,7 +34,7 @@ use crate::mesh::{CONTROL_PLANE, NAMESPACE, Programs};
 use crate::{program, skip};
 
 /// Names a kept cluster (`cargo dev cluster --detach`) to run scenarios on, instead of bringing one up: for
-/// whoever works on a scenario. Its images must be of this checkout.
+/// whoever works on a scenario. What of its pods runs already keeps running what it runs.
 const KEPT: &str = "WEFT_CLUSTER";
 /// Every request is logged, so that a scenario can read what a sidecar knew of it.
 const MESH: &str = "
@@ -81,13 +81,8 @@ impl Mesh {
     }
 
     fn start(wish: Wish) -> anyhow::Result<Self> {
-        if let Ok(name) = std::env::var(KEPT) {
-            return Ok(Self { cluster: Cluster::attach(&name)?, programs: Programs::shared()? });
-        }
-        let mut options = Options::new(&format!("mesh-{}", std::process::id()));
-        options.dual_stack = wish.dual_stack;
         let programs = Programs::shared()?;
-        let mesh = Self { cluster: Cluster::start(&options)?, programs };
+        let mesh = Self { cluster: cluster(wish)?, programs };
         mesh.cluster.install_gateway_api()?;
         mesh.cluster.install_weft(programs, wish.install)?;
         let load = mesh.cluster.folder().join("weft-load.tar");
@@ -205,6 +200,16 @@ impl Mesh {
         let text = self.cluster.kubectl(&["get", "--namespace", namespace, name, "--output=json"])?;
         serde_json::from_str(&text).with_context(|| text)
     }
+}
+
+/// The kept one, or one of this process's own.
+fn cluster(wish: Wish) -> anyhow::Result<Cluster> {
+    if let Ok(name) = std::env::var(KEPT) {
+        return Cluster::attach(&name);
+    }
+    let mut options = Options::new(&format!("mesh-{}", std::process::id()));
+    options.dual_stack = wish.dual_stack;
+    Cluster::start(&options)
 }
 
 /// The tests' workload, as an image.

@@ -91,9 +91,9 @@ impl Csr {
 /// The SPIFFE identity in a certificate: the only URI in there.
 fn identity(leaf: &[u8]) -> String {
     let begin = leaf.windows(9).position(|window| window == b"spiffe://").unwrap_or(leaf.len());
-    let rest = leaf.get(begin..).unwrap_or_default();
-    let is_of_uri = |byte: &&u8| byte.is_ascii_alphanumeric() || b":/.-_".contains(byte);
-    rest.iter().take_while(is_of_uri).map(|byte| char::from(*byte)).collect()
+    // Behind the tag of a GeneralName stands its length, in one byte below 128. Source: X.690, 8.1.3.4.
+    let length = begin.checked_sub(1).and_then(|at| leaf.get(at)).map_or(0, |length| usize::from(*length));
+    String::from_utf8_lossy(leaf.get(begin..begin + length).unwrap_or_default()).into_owned()
 }
 
 async fn connect(address: &str) -> anyhow::Result<Channel> {

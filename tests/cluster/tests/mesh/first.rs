@@ -12,6 +12,10 @@ fn a_labelled_and_restarted_namespace_speaks_mutual_tls_and_its_applications_do_
     let ask =
         || space.get("deployment/client-v1", "http://server/hello", &["-H", &format!("X-Secret: {SECRET}")]);
 
+    // A Service is real a moment after its pods are ready.
+    space
+        .get_until("deployment/client-v1", "http://server/", &[], |answer| answer.status() == Some(200))
+        .unwrap();
     let tap = mesh.tap(SECRET, 8080).unwrap();
     assert_eq!(ask().unwrap().status(), Some(200));
     assert!(tap.end().unwrap().iter().any(|stream| stream.readable), "without a mesh the secret is readable");
@@ -86,7 +90,8 @@ fn a_pod_without_a_sidecar_is_served_in_permissive_mode_and_refused_in_strict() 
             Ok((answer.status() != Some(200)).then_some(answer))
         })
         .unwrap();
-    assert_eq!(refused.status(), None, "a connection is refused, not a request: {refused:?}");
+    assert_eq!(refused.status(), Some(403), "{refused:?}");
+    assert_eq!(refused.header("weft-reason"), Some("mtls_required"), "{refused:?}");
     let entry = space.logged("app=server", |entry| entry["reason"].is_string()).unwrap();
     assert_eq!(entry["security"], "none", "{entry}");
     assert!(entry["policy"].as_str().is_some_and(|policy| policy.contains("strict/strict")), "{entry}");

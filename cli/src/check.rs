@@ -3,6 +3,7 @@
 //! ```text
 //! cluster ─kubernetes→ versions, Gateway API, permissions
 //!         ─installed→  kinds, replicas, leader, roots, webhook, settings
+//!         ─trial→      a pod that asks for a sidecar gets one (dry run)
 //!         ─mesh→       versions of sidecars, pods without one, what is refused
 //! ```
 //!
@@ -13,6 +14,7 @@ mod facts;
 mod installed;
 mod kubernetes;
 mod mesh;
+mod trial;
 
 use std::fmt::Write as _;
 
@@ -109,6 +111,7 @@ async fn look(args: &CheckArgs) -> anyhow::Result<Vec<Finding>> {
     findings.extend(installed::control_plane(&installation, namespace).list);
     findings.extend(installed::trust(&installation, k8s_openapi::jiff::Timestamp::now().as_second()).list);
     if installation.deployment.is_some() {
+        findings.extend(trial::look(&client, namespace).await.list);
         findings.extend(mesh::look(&client, namespace, &installation).await.list);
     }
     Ok(findings)

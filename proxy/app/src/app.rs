@@ -117,8 +117,14 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let admin = Listener::bind(Bind::to(settings.admin))
         .with_context(|| format!("binding --admin {}", settings.admin))?;
     let admin_address = admin.local_addr()?;
-    let desk =
-        Arc::new(Desk { settings: settings.clone(), plane: plane.clone(), stage, certificate, stream });
+    let desk = Arc::new(Desk {
+        settings: settings.clone(),
+        plane: plane.clone(),
+        stage,
+        certificate,
+        stream,
+        credentials,
+    });
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());

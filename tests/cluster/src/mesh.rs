@@ -130,9 +130,15 @@ impl Cluster {
     /// The images cannot be made, something was refused, or the control plane does not get ready.
     pub fn install_weft(&self, programs: &Programs, flags: &[&str]) -> anyhow::Result<()> {
         self.import_weft(programs)?;
+        let at = ["--namespace", NAMESPACE, CONTROL_PLANE];
+        let before = self.kubectl(&[&["get", "--ignore-not-found", "--output=name"], &at[..]].concat())?;
         let mut install = Command::new(programs.file("weft"));
         let manifests = program::output(install.arg("install").args(flags))?;
         self.apply(&manifests)?;
+        if !before.is_empty() {
+            // The image has its name still, and may be another.
+            self.kubectl(&[&["rollout", "restart"], &at[..]].concat())?;
+        }
         self.rolled_out(NAMESPACE, CONTROL_PLANE)
     }
 

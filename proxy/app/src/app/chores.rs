@@ -16,7 +16,7 @@ use weft_proxy_core::spec;
 use super::thread::Threads;
 use crate::access_log::Mode;
 use crate::admin::Sidecar;
-use crate::certify::CertificateStatus;
+use crate::certify::{CertificateStatus, Credentials};
 use crate::plane::Plane;
 use crate::settings::{AccessLogChoice, Settings};
 use crate::subscribe::StreamStatus;
@@ -44,6 +44,7 @@ pub(super) struct Desk {
     pub(super) stage: watch::Sender<Stage>,
     pub(super) certificate: watch::Receiver<CertificateStatus>,
     pub(super) stream: watch::Receiver<StreamStatus>,
+    pub(super) credentials: Arc<Credentials>,
 }
 
 impl Sidecar for Desk {
@@ -63,6 +64,7 @@ impl Sidecar for Desk {
         json!({
             "settings": self.settings.to_json(),
             "certificate": *self.certificate.borrow(),
+            "roots": super::describe::roots(self.credentials.trust().as_deref()),
             "stream": *self.stream.borrow(),
             "snapshot": super::describe::snapshot(&self.plane.snapshot()),
         })

@@ -2,8 +2,11 @@
 //!
 //! Invariant: what is shown is what is in force, not what was sent.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use weft_proxy_core::{Snapshot, Target};
+
+use crate::adopt::Trust;
 
 /// Everything one snapshot holds, in words.
 pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
@@ -32,6 +35,14 @@ pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
         "outbounds": outbounds(snapshot),
         "backends": backends(snapshot),
     })
+}
+
+/// The roots of the trust bundle, by the SHA-256 of each: as `openssl x509 -fingerprint -sha256` has it,
+/// without its colons.
+pub(super) fn roots(trust: Option<&Trust>) -> Vec<String> {
+    let roots = trust.map(|trust| trust.roots.as_slice()).unwrap_or_default();
+    let hex = |byte: &u8| format!("{byte:02x}");
+    roots.iter().map(|root| digest(&SHA256, root).as_ref().iter().map(hex).collect()).collect()
 }
 
 fn outbounds(snapshot: &Snapshot) -> Vec<Value> {

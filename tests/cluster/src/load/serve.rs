@@ -1,12 +1,13 @@
 //! A server that tells who it is and what reached it.
 //!
-//! HTTP/1 and HTTP/2 without TLS on the same ports; `/delay/MILLISECONDS` answers later, `/status/CODE`
+//! HTTP/1 and HTTP/2 on the same ports, without TLS or within; `/delay/MILLISECONDS` answers later, `/status/CODE`
 //! answers so, `grpc.health.v1.Health/Check` answers as gRPC does. TCP ports echo lines; a greeting port
 //! speaks first.
 //!
 //! Invariant: the answer holds the request as it arrived: path, headers in their case, and from where.
 
 mod answer;
+mod secret;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use clap::{Args, ValueEnum};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// How long what is under way may take after SIGTERM. Source: below the pods' grace of 30 s.
 const FINISHING: Duration = Duration::from_secs(20);
@@ -32,6 +34,9 @@ pub(crate) struct ServeArgs {
     /// Ports that speak HTTP.
     #[arg(long, default_values_t = [8080])]
     http: Vec<u16>,
+    /// Ports that speak HTTP within TLS of their own.
+    #[arg(long)]
+    https: Vec<u16>,
     /// Ports that echo lines.
     #[arg(long)]
     tcp: Vec<u16>,
@@ -75,7 +80,11 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let mut ports = JoinSet::new();
     for port in &args.http {
-        ports.spawn(serve_http(listen(*port)?, Arc::clone(&me), stopping.clone()));
+        ports.spawn(serve_http(listen(*port)?, None, Arc::clone(&me), stopping.clone()));
+    }
+    for port in &args.https {
+        let tls = Some(secret::acceptor()?);
+        ports.spawn(serve_http(listen(*port)?, tls, Arc::clone(&me), stopping.clone()));
     }
     for (port, greets) in
         args.tcp.iter().map(|port| (port, false)).chain(args.greet.iter().map(|port| (port, true)))
@@ -107,7 +116,12 @@ pub(crate) fn listen(port: u16) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("port {port}"))
 }
 
-async fn serve_http(listener: TcpListener, me: Arc<Me>, mut stopping: watch::Receiver<bool>) {
+async fn serve_http(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    me: Arc<Me>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -117,13 +131,26 @@ async fn serve_http(listener: TcpListener, me: Arc<Me>, mut stopping: watch::Rec
         };
         // The peer of a connection that failed at once knows.
         let Ok((stream, peer)) = accepted else { continue };
-        connections.spawn(connection(stream, peer, Arc::clone(&me), stopping.clone()));
+        let (tls, me, stopping) = (tls.clone(), Arc::clone(&me), stopping.clone());
+        connections.spawn(async move {
+            match tls {
+                None => connection(stream, peer, me, stopping).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        connection(stream, peer, me, stopping).await;
+                    }
+                }
+            }
+        });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, me: Arc<Me>, mut stopping: watch::Receiver<bool>) {
+async fn connection<S>(stream: S, peer: SocketAddr, me: Arc<Me>, mut stopping: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| answer::answer(Arc::clone(&me), peer, request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().preserve_header_case(true);

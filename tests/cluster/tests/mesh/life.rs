@@ -60,7 +60,13 @@ fn probes_of_all_kinds_are_green_under_strict_and_open_nothing_else() {
     let probes = "startupProbe: {grpc: {port: 8080}, periodSeconds: 1}
         readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
         livenessProbe: {tcpSocket: {port: 9090}, periodSeconds: 1, failureThreshold: 2}";
-    space.run(&[App::new("server").probes(probes)]).unwrap();
+    let secure = "readinessProbe: {httpGet: {path: /ready, port: 8443, scheme: HTTPS}, periodSeconds: 1}";
+    space
+        .run(&[
+            App::new("server").probes(probes),
+            App::new("secure").arguments(&["--https=8443"]).probes(secure),
+        ])
+        .unwrap();
     outside.run(&[App::new("stranger")]).unwrap();
 
     let probed = space
@@ -85,6 +91,13 @@ fn probes_of_all_kinds_are_green_under_strict_and_open_nothing_else() {
             .unwrap();
         assert_ne!(answer.status(), Some(200), "a pod is not the kubelet: {path} {answer:?}");
     }
+    let by_https = space.logged("app=secure", |entry| entry["probe"] == "https").unwrap();
+    assert_eq!(by_https["security"], "none", "{by_https}");
+    let (_, secure) = space.pod("app=secure").unwrap();
+    let answer = outside
+        .get("deployment/stranger-v1", &format!("https://{secure}:8443/ready"), &["--timeout=5"])
+        .unwrap();
+    assert_ne!(answer.status(), Some(200), "a pod is not the kubelet: {answer:?}");
     // From the node itself, where the kubelet asks from: only what is declared.
     let told = mesh.on_node(&["get", &format!("http://{address}:8080/other"), "--timeout=5"]).unwrap();
     assert_ne!(told[0]["status"], 200, "{told:?}");

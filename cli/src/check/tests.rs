@@ -204,9 +204,8 @@ fn a_trial_fails_where_the_webhook_was_not_asked_and_not_where_a_policy_refused_
         trial::judge(made, 7, &mut findings);
         findings.list.remove(0)
     };
-    let pod = |annotations| {
-        Ok(serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap())
-    };
+    let pod =
+        |annotations| Ok(serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap());
     assert_eq!(judged(pod(json!({"weft.dev/sidecar": "injected"}))).state, State::Ok);
     let without = judged(pod(json!({})));
     assert!(without.state == State::Failed && without.may_pass(), "{without:?}");
@@ -221,7 +220,10 @@ fn a_trial_fails_where_the_webhook_was_not_asked_and_not_where_a_policy_refused_
 #[test]
 fn what_time_does_not_mend_is_not_waited_for() {
     let none = installed::control_plane(&nothing(), "weft-system");
-    assert!(none.list.iter().all(|finding| finding.state == State::Failed && !finding.may_pass()), "{none:?}");
+    assert!(
+        none.list.iter().all(|finding| finding.state == State::Failed && !finding.may_pass()),
+        "{none:?}"
+    );
     let mut young = installation();
     young.roots = None;
     let young = installed::trust(&young, TODAY);

@@ -124,16 +124,25 @@ impl Cluster {
         self.kubectl(&established).map(|_| ())
     }
 
-    /// Loads Weft's images, applies what `weft install` prints, and waits until it has rolled out.
+    /// Loads Weft's images, as if they had been pulled.
     ///
     /// # Errors
-    /// The images cannot be made, something was refused, or the control plane does not get ready.
-    pub fn install_weft(&self, programs: &Programs, flags: &[&str]) -> anyhow::Result<()> {
+    /// They cannot be made.
+    pub fn load_weft(&self, programs: &Programs) -> anyhow::Result<()> {
         let folder = self.folder().join("weft-images");
         for (archive, _) in programs.images(&folder, TAG)? {
             self.import_image(&archive)?;
             std::fs::remove_file(archive)?;
         }
+        Ok(())
+    }
+
+    /// Loads Weft's images, applies what `weft install` prints, and waits until it has rolled out.
+    ///
+    /// # Errors
+    /// The images cannot be made, something was refused, or the control plane does not get ready.
+    pub fn install_weft(&self, programs: &Programs, flags: &[&str]) -> anyhow::Result<()> {
+        self.load_weft(programs)?;
         let mut install = Command::new(programs.file("weft"));
         let manifests = program::output(install.arg("install").args(flags))?;
         self.apply(&manifests)?;

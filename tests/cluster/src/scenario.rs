@@ -196,7 +196,9 @@ impl Mesh {
         command.args(["port-forward", "--namespace", namespace, pod, &format!(":{port}")]);
         let mut forward = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
-        BufReader::new(forward.stdout.take().context("a pipe was asked for")?).read_line(&mut line)?;
+        // Kept open: it has more to say, and would end of a pipe that nobody reads.
+        let mut said = BufReader::new(forward.stdout.take().context("a pipe was asked for")?);
+        said.read_line(&mut line)?;
         let here = line.split("->").next().and_then(|line| line.rsplit(' ').find(|word| !word.is_empty()));
         let told = self.on_node(&["get", &format!("http://{}{path}", here.unwrap_or_default())]);
         forward.kill()?;

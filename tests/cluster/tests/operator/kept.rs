@@ -121,8 +121,8 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: nowhere}
 spec:
-  parentRefs: [{group: '', kind: Service, name: server, port: 80}]
-  rules: [{matches: [{path: {value: /nowhere}}], backendRefs: [{name: nobody, port: 80}]}]
+  parentRefs: [{group: '', kind: Service, name: server, port: 8081}]
+  rules: [{backendRefs: [{name: nobody, port: 80}]}]
 ";
     space.apply(route).unwrap();
     space

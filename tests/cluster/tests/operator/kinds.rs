@@ -54,7 +54,7 @@ fn good_examples_are_stored_and_bad_ones_refused_in_the_words_they_promise() {
     mesh.cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).unwrap();
     let namespace = mesh.cluster.kubectl(&["create", "namespace", "shop", "--dry-run=client", "-o", "yaml"]);
     mesh.cluster.apply(&namespace.unwrap()).unwrap();
-    let dry = ["apply", "--server-side", "--dry-run=server", "--filename=-"];
+    let dry = ["create", "--dry-run=server", "--filename=-"];
     for file in examples("good") {
         let text = std::fs::read_to_string(&file).unwrap();
         let output = mesh.try_kubectl(&dry, &text).unwrap();

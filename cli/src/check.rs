@@ -3,8 +3,8 @@
 //! ```text
 //! cluster ─kubernetes→ versions, Gateway API, permissions
 //!         ─installed→  kinds, replicas, leader, roots, webhook, settings
+//!         ─trial→      a pod that asks for a sidecar gets one (dry run)
 //!         ─mesh→       versions of sidecars, pods without one, what is refused
-//!         ─trial→      a pod that asks for a sidecar would get one
 //! ```
 //!
 //! Invariant: nothing is written (the trial is a dry run); each finding that is not well says what to do.
@@ -154,8 +154,8 @@ async fn look(client: &Client, args: &CheckArgs) -> anyhow::Result<Vec<Finding>>
     findings.extend(installed::control_plane(&installation, namespace).list);
     findings.extend(installed::trust(&installation, k8s_openapi::jiff::Timestamp::now().as_second()).list);
     if installation.deployment.is_some() {
+        findings.extend(trial::look(client, namespace, &installation).await.list);
         findings.extend(mesh::look(client, namespace, &installation).await.list);
-        findings.extend(trial::look(client, &installation).await.list);
     }
     Ok(findings)
 }

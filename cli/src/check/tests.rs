@@ -201,7 +201,7 @@ fn a_pod_that_should_have_a_sidecar_is_found_and_one_that_cannot_says_why() {
 fn a_trial_fails_where_the_webhook_was_not_asked_and_not_where_a_policy_refused_the_pod() {
     let judged = |made| {
         let mut findings = Findings::of("Trial");
-        trial::judge(made, 7, &mut findings);
+        trial::judge(made, "weft-system", &mut findings);
         findings.list.remove(0)
     };
     let pod =

@@ -1,16 +1,12 @@
-//! The one thing that nothing else shows: that the API server reaches the webhook and takes its answer. A
-//! pod that asks for a sidecar is created as a dry run.
+//! A trial of what all else only points at: a pod that asks for a sidecar gets one.
 //!
 //! Before it: the installation was read. After it: nothing of the trial is left, not even an event.
 //!
-//! Invariant: nothing is written: the API server forgets a dry run once it has answered.
+//! Invariant: the pod is a dry run; the API server asks the webhook and keeps nothing.
 
-use std::time::Instant;
-
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use serde_json::json;
 use weft_control_plane_core::inject::INJECT;
 use weft_control_plane_core::model::SIDECAR_ANNOTATION;
 
@@ -18,60 +14,60 @@ use super::Findings;
 use super::facts::Installation;
 use crate::cluster::explain;
 
-/// Where it is tried. Source: every cluster has it.
+/// Where the pod would be. Source: every cluster has it, and it is nobody's.
 const NAMESPACE: &str = "default";
 /// Name of the finding.
-const CHECK: &str = "injection";
+const CHECK: &str = "a trial";
+const REMEDY: &str = "see `kubectl logs --namespace NAMESPACE deploy/weft-control-plane`, and whether the API server's \
+                      network reaches the Service weft-control-plane on port 443";
 
-/// Tries it, unless the settings exclude the place.
-pub(super) async fn look(client: &Client, installation: &Installation) -> Findings {
-    let mut findings = Findings::of("Trial");
+/// Asks for the pod, unless the settings say that none there gets a sidecar.
+pub(super) async fn look(client: &Client, namespace: &str, installation: &Installation) -> Findings {
+    let mut findings = Findings::of("Injection");
     let excluded = match &installation.injector {
         Some(Ok(config)) => config.skip_namespaces.iter().any(|name| name == NAMESPACE),
-        _ => return findings,
+        // Which has been said.
+        _ => true,
     };
-    if excluded {
-        return findings;
+    if !excluded {
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let made = Api::namespaced(client.clone(), NAMESPACE).create(&dry_run, &pod()).await;
+        judge(made, namespace, &mut findings);
     }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let started = Instant::now();
-    let made = match asking() {
-        Ok(pod) => pods.create(&dry, &pod).await,
-        Err(error) => Err(kube::Error::SerdeError(error)),
-    };
-    judge(made, started.elapsed().as_millis(), &mut findings);
     findings
 }
 
-fn asking() -> serde_json::Result<Pod> {
-    serde_json::from_value(json!({
-        "metadata": {"generateName": "weft-check-", "labels": {INJECT: "enabled"}},
-        "spec": {"containers": [{"name": "app", "image": "none"}]},
-    }))
+/// What the API server's answer means.
+pub(super) fn judge(made: kube::Result<Pod>, namespace: &str, findings: &mut Findings) {
+    let remedy = REMEDY.replace("NAMESPACE", namespace);
+    match made {
+        Ok(made) if is_meshed(&made) => {
+            findings.ok(CHECK, "a pod that asks for a sidecar gets one (dry run)");
+        }
+        Ok(_) => findings.fail(CHECK, "a pod that asks for a sidecar gets none (dry run)", &remedy),
+        // Permissions, Pod Security, policies of other makers: they say nothing of the webhook.
+        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+            let detail = format!("not made: {}", status.message);
+            findings.warn(CHECK, detail, "ask someone who may create pods in the namespace default");
+        }
+        Err(error) => findings.fail(CHECK, explain(error).to_string(), &remedy),
+    }
 }
 
-/// What the API server's answer means.
-pub(super) fn judge(made: kube::Result<Pod>, millis: u128, findings: &mut Findings) {
-    let pod = match made {
-        Ok(pod) => pod,
-        // Permissions, Pod Security and other makers' policies: they say nothing of the webhook.
-        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
-            let detail = format!("not tried: {}", status.message);
-            return findings.warn(CHECK, detail, "ask someone who may create pods in the namespace default");
-        }
-        Err(error) => {
-            let remedy = "see whether the API server may reach port 15017 of the control plane's pods";
-            return findings.fail(CHECK, explain(error).to_string(), remedy);
-        }
-    };
-    if pod.metadata.annotations.is_some_and(|annotations| annotations.contains_key(SIDECAR_ANNOTATION)) {
-        findings.ok(CHECK, format!("a pod that asks gets its sidecar (dry run, {millis} ms)"));
-    } else {
-        findings.fail(
-            CHECK,
-            "a pod that asks would get no sidecar (dry run)",
-            "see whether the API server may reach port 15017 of the control plane's pods, and its log",
-        );
+fn pod() -> Pod {
+    let container =
+        Container { name: "app".into(), image: Some("weft-check".into()), ..Container::default() };
+    Pod {
+        metadata: ObjectMeta {
+            name: Some("weft-check-trial".into()),
+            labels: Some([(INJECT.to_owned(), "enabled".to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec { containers: vec![container], ..PodSpec::default() }),
+        ..Pod::default()
     }
+}
+
+fn is_meshed(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SIDECAR_ANNOTATION))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -91,7 +91,7 @@ impl Service {
 
     /// One call to another service; what went wrong becomes part of the answer.
     async fn call(&self, target: &str, headers: &HeaderMap) -> Value {
-        match tokio::time::timeout(CALL_TIMEOUT, get(target, headers)).await {
+        match tokio::time::timeout(CALL_TIMEOUT, get(target, &trace_of(headers))).await {
             Ok(Ok((status, body))) => {
                 let mut value: Value = serde_json::from_slice(&body)
                     .unwrap_or_else(|_| json!({ "text": String::from_utf8_lossy(&body).trim() }));
@@ -104,7 +104,13 @@ impl Service {
     }
 }
 
-/// Fetches `address:port/path`, passing trace headers on.
+/// What a service hands on of the headers that it was called with.
+fn trace_of(headers: &HeaderMap) -> HeaderMap {
+    let given = |name| Some((HeaderName::from_static(name), headers.get(name)?.clone()));
+    TRACE_HEADERS.into_iter().filter_map(given).collect()
+}
+
+/// Fetches `address:port/path` with these headers.
 ///
 /// # Errors
 /// When the peer cannot be reached or breaks off.
@@ -117,10 +123,8 @@ pub(crate) async fn get(target: &str, headers: &HeaderMap) -> anyhow::Result<(St
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::get(format!("/{path}")).header("host", address);
-    for name in TRACE_HEADERS {
-        if let Some(value) = headers.get(name) {
-            request = request.header(name, value);
-        }
+    for (name, value) in headers {
+        request = request.header(name, value);
     }
     let response = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
     let status = response.status();

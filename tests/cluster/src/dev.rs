@@ -23,7 +23,7 @@ enum Verb {
     Cluster(node::ClusterArgs),
     /// Run the Gateway API's conformance suite, mesh profiles and beyond, against Weft.
     Conformance(conformance::ConformanceArgs),
-    /// Write the images of the sidecar and of the control plane, without a builder or a registry.
+    /// Write the images of the sidecar, the control plane and the examples, without a builder or a registry.
     Images(images::ImagesArgs),
     /// Build the third-party programs that the cluster's tests need into the cache.
     Parts(parts::PartsArgs),

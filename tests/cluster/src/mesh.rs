@@ -26,8 +26,8 @@ const SIDECAR: u32 = 2102;
 /// The control plane's user. Source: the customary "nonroot".
 const NOBODY: u32 = 65532;
 
-/// A program with an image of its own.
-const IMAGES: [(&str, u32); 2] = [("weft-proxy", SIDECAR), ("weft-control-plane", NOBODY)];
+/// Programs with an image of their own; `weft` plays the services of the example shop.
+const IMAGES: [(&str, u32); 3] = [("weft-proxy", SIDECAR), ("weft-control-plane", NOBODY), ("weft", NOBODY)];
 
 /// Weft's programs, built.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Programs {
         self.0.join(name)
     }
 
-    /// Writes both images' archives into a folder; gives each archive with its program's size.
+    /// Writes all images' archives into a folder; gives each archive with its program's size.
     ///
     /// # Errors
     /// What reading, stripping or writing says.
@@ -124,29 +124,29 @@ impl Cluster {
         self.kubectl(&established).map(|_| ())
     }
 
-    /// Loads Weft's images, as if they had been pulled.
+    /// Loads Weft's images, applies what `weft install` prints, and waits until it has rolled out.
     ///
     /// # Errors
-    /// They cannot be made.
-    pub fn load_weft(&self, programs: &Programs) -> anyhow::Result<()> {
+    /// The images cannot be made, something was refused, or the control plane does not get ready.
+    pub fn install_weft(&self, programs: &Programs, flags: &[&str]) -> anyhow::Result<()> {
+        self.import_weft(programs)?;
+        let mut install = Command::new(programs.file("weft"));
+        let manifests = program::output(install.arg("install").args(flags))?;
+        self.apply(&manifests)?;
+        self.rolled_out(NAMESPACE, CONTROL_PLANE)
+    }
+
+    /// Loads Weft's images, and installs nothing.
+    ///
+    /// # Errors
+    /// The images cannot be made or loaded.
+    pub fn import_weft(&self, programs: &Programs) -> anyhow::Result<()> {
         let folder = self.folder().join("weft-images");
         for (archive, _) in programs.images(&folder, TAG)? {
             self.import_image(&archive)?;
             std::fs::remove_file(archive)?;
         }
         Ok(())
-    }
-
-    /// Loads Weft's images, applies what `weft install` prints, and waits until it has rolled out.
-    ///
-    /// # Errors
-    /// The images cannot be made, something was refused, or the control plane does not get ready.
-    pub fn install_weft(&self, programs: &Programs, flags: &[&str]) -> anyhow::Result<()> {
-        self.load_weft(programs)?;
-        let mut install = Command::new(programs.file("weft"));
-        let manifests = program::output(install.arg("install").args(flags))?;
-        self.apply(&manifests)?;
-        self.rolled_out(NAMESPACE, CONTROL_PLANE)
     }
 
     /// Runs `weft` inside, with `KUBECONFIG` set; gives what it wrote to its standard output.

@@ -89,7 +89,7 @@ impl Mesh {
         workload_image(&load)?;
         mesh.cluster.import_image(&load)?;
         if wish.bare {
-            mesh.cluster.load_weft(programs)?;
+            mesh.cluster.import_weft(programs)?;
             return Ok(mesh);
         }
         mesh.cluster.install_gateway_api()?;
@@ -143,6 +143,31 @@ impl Mesh {
 
     fn weft_command(&self) -> Command {
         self.cluster.command(self.programs.file("weft"))
+    }
+
+    /// The names of the control plane's pods, but of those that are leaving.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn replicas(&self) -> anyhow::Result<Vec<String>> {
+        let of_it = "--selector=app.kubernetes.io/name=weft-control-plane";
+        let text =
+            self.cluster.kubectl(&["get", "pods", "--namespace", NAMESPACE, of_it, "--output=json"])?;
+        let list: Value = serde_json::from_str(&text)?;
+        let pods = field(&list, "items").as_array().into_iter().flatten();
+        let staying = pods.filter(|pod| field(pod, "metadata.deletionTimestamp").is_null());
+        Ok(staying.filter_map(|pod| Some(field(pod, "metadata.name").as_str()?.to_owned())).collect())
+    }
+
+    /// The one of [`replicas`](Self::replicas) that holds the Lease, which it signs as `pod_process`.
+    ///
+    /// # Errors
+    /// There is no Lease.
+    pub fn leader(&self) -> anyhow::Result<Option<String>> {
+        let lease = self.object(NAMESPACE, "lease/weft-control-plane")?;
+        let holder = field(&lease, "spec.holderIdentity").as_str().unwrap_or_default();
+        let (pod, _) = holder.split_once('_').unwrap_or_default();
+        Ok(self.replicas()?.into_iter().find(|replica| replica == pod))
     }
 
     /// A namespace whose pods get sidecars.

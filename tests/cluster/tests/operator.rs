@@ -28,7 +28,7 @@ use weft_cluster::cluster::Cluster;
 use weft_cluster::mesh::NAMESPACE;
 use weft_cluster::scenario::{Mesh, Space, Wish, field};
 
-/// What is applied as it stands: [`Cluster::apply`], with every warning told as an error would be.
+/// The cluster, for as long as it is nobody else's.
 type Turn = (&'static Mesh, MutexGuard<'static, ()>);
 
 /// The cluster of these scenarios, and the turn on it.
@@ -72,44 +72,25 @@ fn removed(mesh: &Mesh) {
         mesh.cluster.kubectl(&[&["delete"], &left[..]].concat()).unwrap();
     }
     let names = mesh.weft(&["uninstall", "--force", "--crds"]).unwrap();
-    mesh.cluster.delete(&names).unwrap();
-    nothing_left(&mesh.cluster);
+    // In this order the last thing named is gone last.
+    let deleted = mesh.try_kubectl(&["delete", "--ignore-not-found", "--filename=-"], &names).unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
 }
 
-/// Waits until the cluster knows nothing of Weft any more.
+/// Waits until the cluster knows nothing of Weft any more, of whatever kind.
 fn nothing_left(cluster: &Cluster) {
     let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "--output=name"]).unwrap();
     let kinds: Vec<&str> =
         kinds.lines().filter(|kind| !kind.contains("weft.dev") && !kind.starts_with("events")).collect();
     let kinds = kinds.join(",");
-    let labelled = ["get", &kinds, "--all-namespaces", "--ignore-not-found", "--output=name"];
+    let columns = "--output=custom-columns=KIND:.kind,NAME:.metadata.name,OF:.metadata.labels.app\\.kubernetes\\.io/part-of";
     let left = || {
-        let part = "--selector=app.kubernetes.io/part-of=weft";
-        let found = cluster.kubectl(&[&labelled[..], &[part]].concat())?;
-        let all = cluster.kubectl(&labelled)?;
-        let named = all.lines().filter(|line| line.contains("/weft-") || line.contains("weft.dev"));
-        let left: Vec<&str> = found.lines().chain(named).collect();
+        let all = cluster.kubectl(&["get", &kinds, "--all-namespaces", "--ignore-not-found", columns])?;
+        let ours = |line: &&str| line.contains(" weft") || line.contains("weft.dev");
+        let left: Vec<&str> = all.lines().filter(ours).collect();
         if left.is_empty() { Ok(Some(())) } else { bail!("{left:?}") }
     };
     cluster.wait_until(NAMESPACE, "nothing of Weft to be left", left).unwrap();
-}
-
-/// The names of the control plane's pods that live.
-fn replicas(mesh: &Mesh) -> anyhow::Result<Vec<String>> {
-    let selector = "--selector=app.kubernetes.io/name=weft-control-plane";
-    let text = mesh.cluster.kubectl(&["get", "pods", "--namespace", NAMESPACE, selector, "--output=json"])?;
-    let list: Value = serde_json::from_str(&text)?;
-    let living = field(&list, "items").as_array().into_iter().flatten();
-    let living = living.filter(|pod| field(pod, "metadata.deletionTimestamp").is_null());
-    Ok(living.filter_map(|pod| Some(field(pod, "metadata.name").as_str()?.to_owned())).collect())
-}
-
-/// The pod that holds the Lease, of those that live.
-fn leader(mesh: &Mesh) -> anyhow::Result<Option<String>> {
-    let lease = mesh.object(NAMESPACE, "lease/weft-control-plane")?;
-    let holder = field(&lease, "spec.holderIdentity").as_str().unwrap_or_default().to_owned();
-    let (pod, _) = holder.split_once('_').unwrap_or_default();
-    Ok(replicas(mesh)?.into_iter().find(|replica| replica == pod))
 }
 
 /// Waits for an event of this reason on an object of Weft's namespace; gives its message.

@@ -33,7 +33,15 @@ const POD: &[&str] = &[
     "status.conditions",
 ];
 /// What stays of a Node.
-const NODE: &[&str] = &["apiVersion", "kind", "metadata.name", "metadata.labels", "status.addresses"];
+const NODE: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "metadata.name",
+    "metadata.labels",
+    "spec.podCIDR",
+    "spec.podCIDRs",
+    "status.addresses",
+];
 /// What stays of a Namespace.
 const NAMESPACE: &[&str] =
     &["apiVersion", "kind", "metadata.name", "metadata.labels", "metadata.annotations"];

@@ -33,6 +33,15 @@ impl Cluster {
         program::checked(self.command("kubectl").args(arguments), manifests.as_bytes())
     }
 
+    /// What the server would say to manifests; nothing of them stays.
+    ///
+    /// # Errors
+    /// What would be refused, and why.
+    pub fn dry_run(&self, manifests: &str) -> anyhow::Result<String> {
+        let arguments = ["apply", "--dry-run=server", "--filename=-"];
+        program::checked(self.command("kubectl").args(arguments), manifests.as_bytes())
+    }
+
     /// Deletes what manifests name, without waiting for it to be gone.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `cargo dev images`: both images as archives.
+//! `cargo dev images`: all images as archives.
 //!
 //! Invariant: prints what it wrote and how large that is.
 
@@ -11,7 +11,7 @@ use crate::mesh::{Programs, TAG};
 /// Arguments of `cargo dev images`.
 #[derive(Debug, Args)]
 pub(super) struct ImagesArgs {
-    /// The folder to write `weft-proxy.tar` and `weft-control-plane.tar` into.
+    /// The folder to write `weft-proxy.tar`, `weft-control-plane.tar` and `weft.tar` into.
     #[arg(long, default_value = "target/images")]
     out: PathBuf,
     /// Build with optimisation.

@@ -9,7 +9,7 @@ pub const LOAD_IMAGE: &str = "localhost/weft/load:test";
 
 /// A deployment that serves and can be asked to ask, with a service account and a Service of its name.
 ///
-/// The Service: HTTP on 80 and on 8081 (which says nothing of its protocol), lines on 9090, greeted lines on 9091.
+/// The Service: HTTP on 80 (of the port that the pods name so) and on 8081 (which says nothing of its protocol), lines on 9090, greeted lines on 9091.
 #[derive(Debug, Clone)]
 pub struct App {
     name: String,
@@ -111,7 +111,7 @@ spec:
   ipFamilyPolicy: PreferDualStack
   selector: {{app: {name}}}
   ports:
-  - {{name: http, port: 80, targetPort: 8080, appProtocol: http}}
+  - {{name: http, port: 80, targetPort: http, appProtocol: http}}
   - {{name: web, port: 8081}}
   - {{name: lines, port: 9090}}
   - {{name: greeted, port: 9091}}
@@ -134,7 +134,7 @@ spec:
         image: {LOAD_IMAGE}
         imagePullPolicy: Never
         args: [serve, --http=8080, --http=8081, --tcp=9090, --greet=9091, --version={version}{more}]
-        ports: [{{containerPort: 8080}}, {{containerPort: 8081}}, {{containerPort: 9090}}, {{containerPort: 9091}}]
+        ports: [{{name: http, containerPort: 8080}}, {{containerPort: 8081}}, {{containerPort: 9090}}, {{containerPort: 9091}}]
         {probes}
 "#
         )

@@ -97,6 +97,11 @@ fn shell(space: &Space<'_>, script: &str) -> anyhow::Result<String> {
     space.mesh.cluster.exec(&name, "deployment/client", "app", &["/bin/sh", "-ec", script])
 }
 
+/// Waits until the client's sidecar knows the server: a Service is real a moment after its pods are ready.
+fn reached(space: &Space<'_>, script: &str) {
+    space.until("the server to be reached", || shell(space, script).map(Some)).unwrap();
+}
+
 /// A meshed client beside what a scenario is about.
 fn client(space: &Space<'_>) {
     pod(space, "client", &[], "exec sleep 100000");
@@ -143,6 +148,7 @@ fn postgresql_answers_in_plain_and_in_tls_of_its_own() {
             ),
         )
     };
+    reached(&space, &format!("{bin}/pg_isready --host=postgresql"));
     let plain = ask("disable", "select ssl from pg_stat_ssl where pid = pg_backend_pid()");
     assert_eq!(plain.unwrap().trim(), "f");
     let tls = ask("require", "select ssl from pg_stat_ssl where pid = pg_backend_pid()");
@@ -166,6 +172,7 @@ fn redis_keeps_what_it_was_given() {
     );
     client(&space);
     space.rolled_out("deployment/redis").unwrap();
+    reached(&space, "redis-cli -h redis ping");
     let said = shell(
         &space,
         "head -c 3000000 /dev/zero | tr '\\0' x | redis-cli -h redis -x set big
@@ -192,10 +199,10 @@ fn rabbitmq_hands_over_what_was_published() {
     );
     client(&space);
     space.rolled_out("deployment/rabbitmq").unwrap();
+    reached(&space, "amqp-declare-queue --server=rabbitmq --queue=orders --durable");
     let said = shell(
         &space,
-        "amqp-declare-queue --server=rabbitmq --queue=orders --durable
-         amqp-publish --server=rabbitmq --routing-key=orders --body='one order'
+        "amqp-publish --server=rabbitmq --routing-key=orders --body='one order'
          amqp-get --server=rabbitmq --queue=orders",
     )
     .unwrap();

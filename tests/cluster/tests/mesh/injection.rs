@@ -87,6 +87,22 @@ fn an_annotation_sets_and_a_misspelt_one_is_warned_about() {
 }
 
 #[test]
+fn on_an_older_kubelet_the_sidecar_is_a_container_like_others_and_carries_mutual_tls() {
+    let Some(mesh) = super::mesh() else { return };
+    let space = mesh.meshed("older").unwrap();
+    let old = |name| App::new(name).annotation("weft.dev/native-sidecar", "false");
+    space.run(&[old("server"), old("client")]).unwrap();
+    let pod = &space.pods("app=server").unwrap()[0];
+    let names: Vec<_> =
+        field(pod, "spec.containers").as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert!(names.contains(&&Value::from("weft-proxy")), "{names:?}");
+    let good = |answer: &weft_cluster::scenario::Answer| answer.status() == Some(200);
+    space.get_until("deployment/client-v1", "http://server/old", &[], good).unwrap();
+    let entry = space.logged("app=server", |entry| entry["http.path"] == "/old").unwrap();
+    assert_eq!(entry["security"], "mutual_tls", "{entry}");
+}
+
+#[test]
 fn weft_inject_gives_the_very_pod_that_the_webhook_gives() {
     let Some(mesh) = super::mesh() else { return };
     let space = mesh.plain("by-hand").unwrap();

@@ -144,6 +144,61 @@ spec:
 }
 
 #[test]
+fn while_one_rule_of_a_route_works_it_is_accepted_and_partially_invalid() {
+    let Some(mesh) = super::mesh() else { return };
+    let space = mesh.meshed("partial").unwrap();
+    space.run(&[App::new("web"), App::new("client")]).unwrap();
+    let text = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: partial}
+spec:
+  parentRefs: [{group: '', kind: Service, name: web}]
+  rules:
+  - {matches: [{path: {value: /odd}}], backendRefs: [{name: web, port: 80}],
+     filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Bucket, name: b}}]}
+  - {backendRefs: [{name: web, port: 80}]}
+";
+    space.apply(text).unwrap();
+    let found = parents(&space, "partial");
+    assert_eq!(condition(&found[0], "Accepted")["status"], "True");
+    let partial = condition(&found[0], "PartiallyInvalid");
+    assert_eq!(
+        (&partial["status"], &partial["reason"]),
+        (&json!("True"), &json!("UnsupportedValue")),
+        "{partial}"
+    );
+    assert!(partial["message"].as_str().unwrap().starts_with("Dropped Rule"), "{partial}");
+    let from = "deployment/client-v1";
+    space.get_until(from, "http://web/odd", &[], |answer| answer.status() == Some(500)).unwrap();
+    assert_eq!(space.get(from, "http://web/", &[]).unwrap().status(), Some(200));
+}
+
+/// The project's examples of a kind: good ones, or bad ones, which say what the server answers.
+fn examples(part: &str) -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../k8s/examples").join(part);
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut texts: Vec<_> =
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn the_server_takes_every_good_example_and_answers_every_bad_one_in_its_words() {
+    let Some(mesh) = super::mesh() else { return };
+    let apply = |text: &str| mesh.cluster.dry_run(text);
+    for text in examples("good") {
+        apply(&text).unwrap();
+    }
+    for text in examples("bad") {
+        let expected = text.lines().next().and_then(|line| line.strip_prefix("# refused: ")).unwrap();
+        let error = apply(&text).expect_err(&text).to_string();
+        assert!(error.contains(expected), "{error}\nfor:\n{text}");
+    }
+}
+
+#[test]
 fn what_the_kinds_cannot_be_is_refused_before_it_is_stored() {
     let Some(mesh) = super::mesh() else { return };
     let space = mesh.meshed("refused").unwrap();

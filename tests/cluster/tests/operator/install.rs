@@ -106,7 +106,7 @@ fn weft_needs_no_gateway_api_and_takes_it_up_when_it_comes() {
     // No wait of ours: the check waits by itself.
     let said = mesh.weft(&["check"]).unwrap();
     assert!(said.contains("warn  Gateway API: not installed"), "{said}");
-    assert!(said.contains("a pod that asks gets its sidecar"), "{said}");
+    assert!(said.contains("a pod that asks for a sidecar gets one"), "{said}");
 
     let space = mesh.meshed("young").unwrap();
     space.run(&[App::new("server"), App::new("client")]).unwrap();
@@ -144,7 +144,7 @@ spec:
 
 /// Names and restarts of the control plane's pods.
 fn control_plane(mesh: &Mesh) -> Vec<(String, Value)> {
-    let pods = super::replicas(mesh).unwrap().into_iter().map(|pod| {
+    let pods = mesh.replicas().unwrap().into_iter().map(|pod| {
         let object = mesh.object(NAMESPACE, &format!("pod/{pod}")).unwrap();
         (pod, field(&object, "status.containerStatuses.0.restartCount").clone())
     });
@@ -153,7 +153,7 @@ fn control_plane(mesh: &Mesh) -> Vec<(String, Value)> {
 
 /// Every column of `weft status`, and the same in JSON.
 fn status_shows_everything(mesh: &Mesh, space: &Space<'_>) {
-    let leader = super::leader(mesh).unwrap().unwrap();
+    let leader = mesh.leader().unwrap().unwrap();
     let (server, _) = space.pod("app=server").unwrap();
     let version = env!("CARGO_PKG_VERSION");
     let shown = || {

@@ -108,12 +108,12 @@ fn when_the_replica_that_leads_is_deleted_another_goes_on_writing() {
     space.run(&[App::new("server").replicas(2)]).unwrap();
     let client = space.steadily("client", &["http://server/", "--rate=40"]).unwrap();
     policy(mesh, "before");
-    let leads = || super::leader(mesh);
+    let leads = || mesh.leader();
     let first = mesh.cluster.wait_until(NAMESPACE, "one of three to lead", leads).unwrap();
 
     let pod = format!("pod/{first}");
     mesh.cluster.kubectl(&["delete", "--namespace", NAMESPACE, &pod]).unwrap();
-    let other = || Ok(super::leader(mesh)?.filter(|leader| *leader != first));
+    let other = || Ok(mesh.leader()?.filter(|leader| *leader != first));
     mesh.cluster.wait_until(NAMESPACE, "another to lead", other).unwrap();
     policy(mesh, "after");
     let route = "

@@ -58,7 +58,7 @@ fn of(counts: &[(f64, u64)], bound: f64) -> u64 {
 }
 
 fn ours(mesh: &Mesh) -> Vec<(f64, u64)> {
-    let leader = super::leader(mesh).unwrap().unwrap();
+    let leader = mesh.leader().unwrap().unwrap();
     let told = mesh.forwarded(NAMESPACE, &format!("pod/{leader}"), 15014, "/metrics").unwrap();
     let metrics = told["body"].as_str().unwrap_or_else(|| panic!("{told}"));
     buckets(metrics, |line| line.starts_with(&format!("{OURS}_bucket")))

@@ -7,8 +7,9 @@
 //!         ─mesh→       versions of sidecars, pods without one, what is refused
 //! ```
 //!
-//! Invariant: nothing is written; each finding that is not well says what to do.
+//! Invariant: nothing is written (the trial is a dry run); each finding that is not well says what to do.
 //! Invariant: the exit code is 0 exactly when nothing failed; a warning is no failure.
+//! Invariant: what may get well by itself, as everything does after a rollout, is waited for.
 
 mod facts;
 mod installed;
@@ -17,12 +18,19 @@ mod mesh;
 mod trial;
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::Client;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::cluster::{self, ClusterArgs};
 use crate::{Form, install};
+
+/// Time between two looks while waiting. Source: a look takes some ten requests.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What to look at.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +40,10 @@ pub(crate) struct CheckArgs {
     /// Before the installation: whether the cluster can take it, and whether you may make it.
     #[arg(long)]
     pre: bool,
+    /// How long to wait for what fails now and may get well by itself, as after a rollout; 0s: not at all.
+    /// Nothing is waited for with --pre.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = span)]
+    wait: Duration,
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Form::Text)]
     output: Form,
@@ -55,6 +67,13 @@ struct Finding {
     detail: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     remedy: String,
+}
+
+impl Finding {
+    /// Whether it fails, and time may mend it: not the cluster's version, nor that nothing is installed.
+    fn may_pass(&self) -> bool {
+        self.state == State::Failed && self.area != kubernetes::AREA && self.check != installed::INSTALLED
+    }
 }
 
 /// The findings of one area.
@@ -88,7 +107,7 @@ impl Findings {
 
 /// Looks, prints, and fails where something did.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
-    let findings = cluster::block_on(look(args))?;
+    let findings = cluster::block_on(settled(args))?;
     let failed = findings.iter().filter(|finding| finding.state == State::Failed).count();
     let text = match args.output {
         Form::Text => render(&findings),
@@ -99,20 +118,44 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn look(args: &CheckArgs) -> anyhow::Result<Vec<Finding>> {
+fn span(text: &str) -> Result<Duration, String> {
+    weft_k8s::Duration::parse(text).map(Duration::from)
+}
+
+/// Looks until nothing fails that may get well by itself, or the time is over.
+async fn settled(args: &CheckArgs) -> anyhow::Result<Vec<Finding>> {
     let client = args.cluster.client().await?;
+    let end = Instant::now() + args.wait;
+    let mut said = false;
+    loop {
+        let findings = look(&client, args).await?;
+        let failing: Vec<&str> =
+            findings.iter().filter(|finding| finding.may_pass()).map(|finding| finding.check).collect();
+        if args.pre || failing.is_empty() || Instant::now() >= end {
+            return Ok(findings);
+        }
+        if !std::mem::replace(&mut said, true) {
+            let (seconds, failing) = (args.wait.as_secs(), failing.join(", "));
+            // Who cannot hear it waits all the same.
+            let _ = writeln!(std::io::stderr(), "weft: waiting up to {seconds} s for: {failing}");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn look(client: &Client, args: &CheckArgs) -> anyhow::Result<Vec<Finding>> {
     let namespace = &args.cluster.namespace;
-    let mut findings = kubernetes::versions(&client).await?.list;
+    let mut findings = kubernetes::versions(client).await?.list;
     if args.pre {
-        findings.extend(kubernetes::permissions(&client, namespace).await?.list);
+        findings.extend(kubernetes::permissions(client, namespace).await?.list);
         return Ok(findings);
     }
-    let installation = facts::Installation::read(&client, namespace).await?;
+    let installation = facts::Installation::read(client, namespace).await?;
     findings.extend(installed::control_plane(&installation, namespace).list);
     findings.extend(installed::trust(&installation, k8s_openapi::jiff::Timestamp::now().as_second()).list);
     if installation.deployment.is_some() {
-        findings.extend(trial::look(&client, namespace).await.list);
-        findings.extend(mesh::look(&client, namespace, &installation).await.list);
+        findings.extend(trial::look(client, namespace, &installation).await.list);
+        findings.extend(mesh::look(client, namespace, &installation).await.list);
     }
     Ok(findings)
 }

@@ -32,6 +32,13 @@ pub(crate) struct ClusterArgs {
     /// Namespace of the control plane.
     #[arg(long, short, value_name = "NAME", default_value = crate::install::NAMESPACE)]
     pub(crate) namespace: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConnectArgs {
     /// Context of the kubeconfig. Default: its current one.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
@@ -42,6 +49,19 @@ pub(crate) struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// As [`ConnectArgs::client`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        self.connect.client().await
+    }
+}
+
+impl ConnectArgs {
     /// A client of the cluster; it has not asked anything yet.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use weft_control_plane_core::inject::{self as injector, Decision};
 
+use crate::cluster::ConnectArgs;
 use documents::Output;
 use walk::{Change, Told};
 
@@ -38,6 +39,8 @@ pub(crate) struct InjectArgs {
     /// Namespace of the control plane, where the ConfigMaps are.
     #[arg(long, value_name = "NAME", default_value = "weft-system")]
     control_plane_namespace: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
     /// Form of the documents that are changed.
     #[arg(long, short = 'o', value_enum, default_value_t = Form::Yaml)]
     output: Form,
@@ -65,11 +68,8 @@ pub(crate) enum Form {
 
 /// Adds sidecars.
 pub(crate) fn run(args: &InjectArgs) -> anyhow::Result<()> {
-    let injector = settings::injector(
-        args.config.as_deref(),
-        args.trust_anchors.as_deref(),
-        &args.control_plane_namespace,
-    )?;
+    let at = settings::Place { connect: &args.connect, namespace: &args.control_plane_namespace };
+    let injector = settings::injector(args.config.as_deref(), args.trust_anchors.as_deref(), at)?;
     each(&args.file, args.output, &|pod, namespace| match injector.decide(pod, &walk::asking(namespace)) {
         Decision::Inject(injected) => Change::To(injected.pod, "injected".to_owned(), injected.warnings),
         Decision::Skip(skip) => Change::Skipped(skip.text().to_owned()),

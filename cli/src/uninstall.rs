@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
+use weft_control_plane_core::model::SIDECAR_ANNOTATION;
 use weft_k8s::chart::{self, Part, Values, yaml};
 
 use crate::cluster::{self, ClusterArgs};
@@ -45,7 +46,7 @@ async fn without_sidecars(args: &ClusterArgs) -> anyhow::Result<()> {
     let meshed: Vec<String> = pods
         .items
         .iter()
-        .filter(|pod| pod.metadata.annotations.as_ref().is_some_and(|it| it.contains_key(SIDECAR)))
+        .filter(|pod| pod.metadata.annotations.as_ref().is_some_and(|it| it.contains_key(SIDECAR_ANNOTATION)))
         .map(|pod| {
             let part = |part: &Option<String>| part.clone().unwrap_or_default();
             format!("{}/{}", part(&pod.metadata.namespace), part(&pod.metadata.name))
@@ -62,9 +63,6 @@ async fn without_sidecars(args: &ClusterArgs) -> anyhow::Result<()> {
         list.join(", ")
     )
 }
-
-/// The annotation of a pod with a sidecar. Source: the injector's.
-const SIDECAR: &str = "weft.dev/sidecar";
 
 /// Everything that an installation may be made of and that does not go with its namespace, by name.
 fn names(namespace: &str, crds: bool) -> anyhow::Result<String> {

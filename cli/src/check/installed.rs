@@ -21,12 +21,15 @@ const SOON: i64 = 30 * 86_400;
 /// What applies everything again.
 const AGAIN: &str = "run `weft upgrade | kubectl apply --server-side -f -`";
 
+/// Whether there is an installation at all.
+pub(super) const INSTALLED: &str = "installed";
+
 /// Kinds, replicas, leader and settings.
 pub(super) fn control_plane(installation: &Installation, namespace: &str) -> Findings {
     let mut findings = Findings::of("Control plane");
     let Some(deployment) = &installation.deployment else {
         findings.fail(
-            "installed",
+            INSTALLED,
             format!("namespace {namespace} has no Deployment weft-control-plane"),
             "run `weft install | kubectl apply --server-side -f -`, or name its --namespace",
         );

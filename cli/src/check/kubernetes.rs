@@ -19,13 +19,17 @@ const OLDEST: u32 = 30;
 /// Oldest kubelet. Source: sidecars that are init containers are on by default since 1.29.
 const OLDEST_KUBELET: u32 = 29;
 
+/// What this is about, as a heading.
+pub(super) const AREA: &str = "Kubernetes";
+
 /// Versions of the API server, the kubelets and the Gateway API.
 pub(super) async fn versions(client: &Client) -> anyhow::Result<Findings> {
-    let mut findings = Findings::of("Kubernetes");
+    let mut findings = Findings::of(AREA);
     let version = client.apiserver_version().await.map_err(explain)?.git_version;
     match minor(&version) {
         Some(minor) if minor < OLDEST => {
-            findings.fail("API server", version, "Weft needs Kubernetes 1.30 or later: upgrade the cluster");
+            let remedy = "Weft needs Kubernetes 1.30 or later, whose API server knows matchConditions of webhooks: upgrade the cluster";
+            findings.fail("API server", version, remedy);
         }
         _ => findings.ok("API server", version),
     }

@@ -196,3 +196,36 @@ fn a_pod_that_should_have_a_sidecar_is_found_and_one_that_cannot_says_why() {
     assert_eq!(judge(plain.clone(), json!({"weft.dev/inject": "disabled"}), "Running"), None);
     assert_eq!(judge(plain, json!({}), "Succeeded"), None);
 }
+
+#[test]
+fn a_trial_fails_where_the_webhook_was_not_asked_and_not_where_a_policy_refused_the_pod() {
+    let judged = |made| {
+        let mut findings = Findings::of("Trial");
+        trial::judge(made, "weft-system", &mut findings);
+        findings.list.remove(0)
+    };
+    let pod =
+        |annotations| Ok(serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap());
+    assert_eq!(judged(pod(json!({"weft.dev/sidecar": "injected"}))).state, State::Ok);
+    let without = judged(pod(json!({})));
+    assert!(without.state == State::Failed && without.may_pass(), "{without:?}");
+    let refused = |code| {
+        let status = json!({"status": "Failure", "code": code, "message": "because", "reason": "x"});
+        Err(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
+    };
+    assert_eq!(judged(refused(403)).state, State::Warning);
+    assert_eq!(judged(refused(500)).state, State::Failed, "the webhook did not answer");
+}
+
+#[test]
+fn what_time_does_not_mend_is_not_waited_for() {
+    let none = installed::control_plane(&nothing(), "weft-system");
+    assert!(
+        none.list.iter().all(|finding| finding.state == State::Failed && !finding.may_pass()),
+        "{none:?}"
+    );
+    let mut young = installation();
+    young.roots = None;
+    let young = installed::trust(&young, TODAY);
+    assert!(young.list.iter().any(Finding::may_pass), "{young:?}");
+}

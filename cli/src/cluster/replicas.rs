@@ -179,7 +179,8 @@ async fn replica(client: &Client, namespace: &str, pod: &Pod, holder: &str) -> R
     Replica {
         version: labels.get("app.kubernetes.io/version").cloned().unwrap_or_default(),
         ready: is_ready(pod),
-        leader: !name.is_empty() && holder.starts_with(&name),
+        // The holder is named for its pod and its process: `pod_process`.
+        leader: holder.split('_').next() == Some(&name),
         page: answer,
         pod: name,
     }

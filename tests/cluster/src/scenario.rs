@@ -59,6 +59,8 @@ pub struct Wish {
     pub dual_stack: bool,
     /// Flags of `weft install`.
     pub install: &'static [&'static str],
+    /// Only the images are loaded: the scenarios install, the Gateway API's kinds too.
+    pub bare: bool,
 }
 
 impl Mesh {
@@ -83,24 +85,26 @@ impl Mesh {
     fn start(wish: Wish) -> anyhow::Result<Self> {
         let programs = Programs::shared()?;
         let mesh = Self { cluster: cluster(wish)?, programs };
-        mesh.cluster.install_gateway_api()?;
-        mesh.cluster.install_weft(programs, wish.install)?;
         let load = mesh.cluster.folder().join("weft-load.tar");
         workload_image(&load)?;
         mesh.cluster.import_image(&load)?;
+        if wish.bare {
+            mesh.cluster.import_weft(programs)?;
+            return Ok(mesh);
+        }
+        mesh.cluster.install_gateway_api()?;
+        mesh.cluster.install_weft(programs, wish.install)?;
         mesh.settle()?;
         mesh.cluster.apply(MESH)?;
         Ok(mesh)
     }
 
-    /// Waits until `weft check` has nothing to say against the mesh.
+    /// Waits, as `weft check` does by itself, until it has nothing to say against the mesh; gives what it says.
     ///
     /// # Errors
-    /// What it says in the end.
-    pub fn settle(&self) -> anyhow::Result<()> {
-        self.cluster
-            .wait_until("weft-system", "`weft check` to succeed", || self.weft(&["check"]).map(Some))?;
-        Ok(())
+    /// What it says in the end, and what the control plane's namespace looks like.
+    pub fn settle(&self) -> anyhow::Result<String> {
+        self.weft(&["check"]).with_context(|| self.cluster.picture(NAMESPACE))
     }
 
     /// Installs it again with these flags, as a user would who changes something.
@@ -110,7 +114,7 @@ impl Mesh {
     pub fn install(&self, flags: &[&str]) -> anyhow::Result<()> {
         self.cluster.apply(&self.weft(&[&["install"], flags].concat())?)?;
         self.cluster.rolled_out(NAMESPACE, CONTROL_PLANE)?;
-        self.settle()
+        self.settle().map(drop)
     }
 
     /// Runs `weft` as a user of the cluster, and gives what it wrote to its standard output.
@@ -129,8 +133,41 @@ impl Mesh {
         program::fed(self.weft_command().args(arguments), input.as_bytes())
     }
 
+    /// Runs `kubectl`, whether it succeeds or not, reading `input`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        program::fed(self.cluster.command("kubectl").args(arguments), input.as_bytes())
+    }
+
     fn weft_command(&self) -> Command {
         self.cluster.command(self.programs.file("weft"))
+    }
+
+    /// The names of the control plane's pods, but of those that are leaving.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn replicas(&self) -> anyhow::Result<Vec<String>> {
+        let of_it = "--selector=app.kubernetes.io/name=weft-control-plane";
+        let text =
+            self.cluster.kubectl(&["get", "pods", "--namespace", NAMESPACE, of_it, "--output=json"])?;
+        let list: Value = serde_json::from_str(&text)?;
+        let pods = field(&list, "items").as_array().into_iter().flatten();
+        let staying = pods.filter(|pod| field(pod, "metadata.deletionTimestamp").is_null());
+        Ok(staying.filter_map(|pod| Some(field(pod, "metadata.name").as_str()?.to_owned())).collect())
+    }
+
+    /// The one of [`replicas`](Self::replicas) that holds the Lease, which it signs as `pod_process`.
+    ///
+    /// # Errors
+    /// There is no Lease.
+    pub fn leader(&self) -> anyhow::Result<Option<String>> {
+        let lease = self.object(NAMESPACE, "lease/weft-control-plane")?;
+        let holder = field(&lease, "spec.holderIdentity").as_str().unwrap_or_default();
+        let (pod, _) = holder.split_once('_').unwrap_or_default();
+        Ok(self.replicas()?.into_iter().find(|replica| replica == pod))
     }
 
     /// A namespace whose pods get sidecars.

@@ -35,7 +35,7 @@ fn unharmed(clients: &[Load<'_>]) {
     }
 }
 
-/// The pods of the control plane.
+/// The pods of the control plane, those that are leaving among them.
 fn replicas(cluster: &Cluster) -> Vec<String> {
     let selector = "--selector=app.kubernetes.io/name=weft-control-plane";
     let names =
@@ -95,15 +95,7 @@ fn the_control_plane_is_replaced_or_loses_a_replica_under_load_and_no_request_fa
 
     // Several replicas, on the only node there is.
     mesh.install(&["--ha", "--set", "spread=None", "--set", "replicas=2"]).unwrap();
-    let leader = || {
-        let lease = mesh.object(NAMESPACE, "lease/weft-control-plane").unwrap();
-        field(&lease, "spec.holderIdentity").as_str().unwrap_or_default().to_owned()
-    };
-    let settled = || {
-        let pods = replicas(cluster);
-        let leader = leader();
-        Ok((pods.len() == 2 && pods.contains(&format!("pod/{leader}"))).then_some(leader))
-    };
+    let settled = || Ok(mesh.leader()?.filter(|_| mesh.replicas().is_ok_and(|pods| pods.len() == 2)));
     let first = cluster.wait_until(NAMESPACE, "one of two replicas to lead", settled).unwrap();
     cluster
         .kubectl(&["delete", "pod", "--namespace", NAMESPACE, &first, "--grace-period=0", "--force"])

@@ -88,6 +88,7 @@ impl Feed {
                     None => return,
                     Some(event) => self.take_in(event, &mut window),
                 },
+                () = self.facts.recheck_due() => self.facts.recheck(),
             }
         }
     }

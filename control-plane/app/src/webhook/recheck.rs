@@ -1,7 +1,7 @@
 //! Tells of pods that run without the sidecar they should have.
 //!
-//! Before it: the feed changed the model and says which object. After it: a gauge, a list for `/status`,
-//! and, from the leader, an event about each pod.
+//! Before it: the feed changed the model and says which object; or this replica leads now, or has other
+//! settings. After it: a gauge, a list for `/status`, and, from the leader, an event about each pod.
 //!
 //! Invariant: each pod is told of once while it lacks its sidecar, by the leader alone.
 
@@ -42,6 +42,7 @@ pub struct Recheck {
     notice: Notice,
     metrics: InjectMetrics,
     leading: watch::Receiver<bool>,
+    taken: watch::Receiver<()>,
     found: Unmeshed,
     told: BTreeSet<ObjectKey>,
     status: Arc<Status>,
@@ -56,8 +57,22 @@ impl Recheck {
         leading: watch::Receiver<bool>,
         status: Arc<Status>,
     ) -> Self {
-        let (injector, found, told) = (settings.current(), Unmeshed::default(), BTreeSet::new());
-        Self { settings, injector, notice, metrics, leading, found, told, status }
+        let (taken, injector) = (settings.changes(), settings.current());
+        let (found, told) = (Unmeshed::default(), BTreeSet::new());
+        Self { settings, injector, notice, metrics, leading, taken, found, told, status }
+    }
+
+    /// Waits until something else than an object has changed: [`changed`](Self::changed) is then to be
+    /// called, if only with no object.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn due(&mut self) {
+        tokio::select! {
+            Ok(()) = self.leading.changed() => {}
+            Ok(()) = self.taken.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 
     /// Takes note of the objects that changed, as the model stands now.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 use weft_control_plane_core::inject::{Injector, InjectorConfig};
 
 use super::metrics::InjectMetrics;
@@ -28,6 +29,7 @@ pub struct Settings {
     path: PathBuf,
     authority: Arc<Authority>,
     current: ArcSwapOption<Injector>,
+    taken: watch::Sender<()>,
     metrics: InjectMetrics,
     told: Mutex<Option<String>>,
 }
@@ -48,7 +50,8 @@ impl Settings {
     /// Reads them for the first time.
     pub fn open(path: PathBuf, authority: Arc<Authority>, metrics: InjectMetrics) -> Self {
         let current = ArcSwapOption::empty();
-        let settings = Self { path, authority, current, metrics, told: Mutex::new(None) };
+        let taken = watch::Sender::new(());
+        let settings = Self { path, authority, current, taken, metrics, told: Mutex::new(None) };
         settings.look();
         settings
     }
@@ -56,6 +59,11 @@ impl Settings {
     /// The injector that holds now; none: there were no good settings yet.
     pub fn current(&self) -> Option<Arc<Injector>> {
         self.current.load_full()
+    }
+
+    /// Tells whenever another injector was taken.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.taken.subscribe()
     }
 
     /// Looks at the file now and then, and at once when the roots change.
@@ -83,6 +91,7 @@ impl Settings {
                 self.tell(None);
                 if self.current.load_full().is_none_or(|current| *current != injector) {
                     self.current.store(Some(Arc::new(injector)));
+                    self.taken.send_replace(());
                     tracing::info!("the injector's settings were taken");
                 }
             }

@@ -128,8 +128,8 @@ fn told() -> (Notice, Arc<std::sync::Mutex<Vec<String>>>) {
     (notice, told)
 }
 
-#[test]
-fn the_leader_alone_tells_once_of_each_pod_without_its_sidecar() {
+#[tokio::test]
+async fn the_leader_alone_tells_once_of_each_pod_without_its_sidecar() {
     let folder = Folder::new();
     let file = folder.path().join("injector.yaml");
     std::fs::write(&file, "image: a\n").unwrap();
@@ -154,11 +154,13 @@ fn the_leader_alone_tells_once_of_each_pod_without_its_sidecar() {
     assert_eq!((metrics.unmeshed.get(), status.unmeshed.load().len()), (1, 1));
     assert!(told.lock().unwrap().is_empty(), "this replica does not lead");
     lead.send_replace(true);
-    recheck.changed(&model, [&key].into_iter());
+    recheck.due().await;
+    recheck.changed(&model, [].into_iter());
     recheck.changed(&model, [&key].into_iter());
     assert_eq!(*told.lock().unwrap(), ["SidecarMissing a"]);
     std::fs::write(&file, "image: a\nskipNamespaces: [shop]\n").unwrap();
     settings.look();
+    recheck.due().await;
     recheck.changed(&model, [].into_iter());
     assert_eq!((metrics.unmeshed.get(), status.unmeshed.load().len()), (0, 0));
 }

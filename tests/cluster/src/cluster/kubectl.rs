@@ -38,7 +38,7 @@ impl Cluster {
     /// # Errors
     /// What would be refused, and why.
     pub fn dry_run(&self, manifests: &str) -> anyhow::Result<String> {
-        let arguments = ["apply", "--server-side", "--dry-run=server", "--filename=-"];
+        let arguments = ["apply", "--dry-run=server", "--filename=-"];
         program::checked(self.command("kubectl").args(arguments), manifests.as_bytes())
     }
 

@@ -86,6 +86,15 @@ pub struct Summary {
     pub refused: Vec<Refused>,
 }
 
+/// What all replicas tell.
+#[derive(Debug, Clone, Default)]
+pub struct Summaries {
+    /// Namespace of the installation, whose policies may be for the whole mesh.
+    pub root: String,
+    /// Each replica's own.
+    pub all: Vec<Summary>,
+}
+
 impl Tally {
     fn count(&mut self, workload: &str, published: &Published) {
         self.all += 1;
@@ -99,10 +108,11 @@ impl Tally {
         }
     }
 
-    fn of(&self, key: &ObjectKey) -> u32 {
+    /// How many of these an object concerns; one of the root namespace may be for the whole mesh.
+    fn of(&self, key: &ObjectKey, root: &str) -> u32 {
         match key.kind {
             Kind::AuthorizationPolicy => self.authorizations.get(&key.path()).copied().unwrap_or(0),
-            Kind::TlsPolicy if key.namespace != crate::tls::OWN_NAMESPACE => {
+            Kind::TlsPolicy if key.namespace != root => {
                 self.namespaces.get(&key.namespace).copied().unwrap_or(0)
             }
             _ => self.all,
@@ -134,14 +144,16 @@ impl Summary {
         summary.refused = refused.into_iter().map(named).collect();
         summary
     }
+}
 
-    /// How far an object has come, by what all replicas tell.
-    pub fn reach(all: &[Self], key: &ObjectKey) -> Reach {
+impl Summaries {
+    /// How far an object has come.
+    pub fn reach(&self, key: &ObjectKey) -> Reach {
         let mut reach = Reach::default();
         let mut behind = 0_u32;
-        for summary in all {
-            reach.total = reach.total.saturating_add(summary.connected.of(key));
-            behind = behind.saturating_add(summary.behind.of(key));
+        for summary in &self.all {
+            reach.total = reach.total.saturating_add(summary.connected.of(key, &self.root));
+            behind = behind.saturating_add(summary.behind.of(key, &self.root));
             for refused in summary.refused.iter().filter(|refused| refused.is(key)) {
                 reach.refuse = reach.refuse.saturating_add(refused.count);
                 reach.refusing.extend(refused.samples.iter().cloned());
@@ -229,6 +241,10 @@ mod tests {
         ObjectKey::new(kind, namespace, name)
     }
 
+    fn together(all: Vec<Summary>) -> Summaries {
+        Summaries { root: "weft-system".to_owned(), all }
+    }
+
     fn counts(reach: &Reach) -> (u32, u32, u32) {
         (reach.total, reach.applied, reach.refuse)
     }
@@ -242,25 +258,29 @@ mod tests {
         });
         // What another replica tells has crossed the wire.
         let there: Summary = serde_json::from_str(&serde_json::to_string(&there).unwrap()).unwrap();
-        let all = [here, there];
-        let reach = |key: ObjectKey| counts(&Summary::reach(&all, &key));
+        let mut all = together(vec![here, there]);
+        let reach = |key: ObjectKey| counts(&all.reach(&key));
         assert_eq!(reach(key(Kind::AuthorizationPolicy, "shop", "only-web")), (1, 1, 0));
         assert_eq!(reach(key(Kind::AuthorizationPolicy, "shop", "other")), (0, 0, 0));
         assert_eq!(reach(key(Kind::TlsPolicy, "shop", "strict")), (2, 1, 0));
         assert_eq!(reach(key(Kind::TlsPolicy, "weft-system", "strict")), (3, 2, 0));
         assert_eq!(reach(key(Kind::HttpRoute, "shop", "split")), (3, 2, 0));
         assert_eq!(reach(key(Kind::Mesh, "", "mesh")), (3, 2, 0));
+        all.root = "shop".to_owned();
+        let reach = |key: ObjectKey| counts(&all.reach(&key));
+        assert_eq!(reach(key(Kind::TlsPolicy, "shop", "strict")), (3, 2, 0), "the mesh is ruled from there");
+        assert_eq!(reach(key(Kind::TlsPolicy, "weft-system", "strict")), (0, 0, 0));
     }
 
     #[test]
     fn who_refuses_is_counted_once_on_the_object_it_was_made_of() {
         let published = published();
         let sidecars = [refuses(sidecar("shop/cart-0", 1), "shop/only-web"), sidecar("front/web-0", 1)];
-        let all = [Summary::of(&sidecars, &published, |_| false)];
-        let reach = Summary::reach(&all, &key(Kind::AuthorizationPolicy, "shop", "only-web"));
+        let all = together(vec![Summary::of(&sidecars, &published, |_| false)]);
+        let reach = all.reach(&key(Kind::AuthorizationPolicy, "shop", "only-web"));
         assert_eq!(counts(&reach), (1, 0, 1));
         assert_eq!(reach.to_string(), "applied on 0 of 1 sidecars; 1 refuse: shop/cart-0: no");
-        let other = Summary::reach(&all, &key(Kind::AuthorizationPolicy, "shop", "other"));
+        let other = all.reach(&key(Kind::AuthorizationPolicy, "shop", "other"));
         assert_eq!(counts(&other), (0, 0, 0));
     }
 
@@ -269,8 +289,8 @@ mod tests {
         let published = published();
         let many: Vec<Sidecar> =
             (0..100).map(|n| refuses(sidecar(&format!("shop/cart-{n:03}"), 1), "shop/only-web")).collect();
-        let all = [Summary::of(&many, &published, |_| false)];
-        let reach = Summary::reach(&all, &key(Kind::AuthorizationPolicy, "shop", "only-web"));
+        let all = together(vec![Summary::of(&many, &published, |_| false)]);
+        let reach = all.reach(&key(Kind::AuthorizationPolicy, "shop", "only-web"));
         assert_eq!((reach.refuse, reach.refusing.len()), (100, MAX_REFUSALS));
         assert_eq!((reach.total, reach.applied), (100, 0));
     }

@@ -34,7 +34,7 @@ use self::api::Kinds;
 use self::look::{Look, Looked, wanted};
 use self::peers::Peers;
 use self::queue::Queue;
-use super::reach::{Reach, Summary};
+use super::reach::{Reach, Summaries, Summary};
 use super::reports::Seen;
 use crate::kubernetes::counts::{Counts, Outcome};
 use crate::kubernetes::events::Events;
@@ -91,7 +91,7 @@ struct Term<'a> {
     queue: Queue,
     looks: Looks,
     /// What all replicas tell of their sidecars.
-    summaries: Arc<[Summary]>,
+    summaries: Arc<Summaries>,
     /// What each own object was last to show, and since when.
     shown: BTreeMap<ObjectKey, (Reach, Duration)>,
     origin: Instant,
@@ -179,11 +179,11 @@ impl Writer {
     }
 
     /// Our own sidecars and the others'.
-    fn summaries(&self, mut others: Vec<Summary>) -> Arc<[Summary]> {
+    fn summaries(&self, mut others: Vec<Summary>) -> Arc<Summaries> {
         if let Some(published) = self.reader.borrow().clone() {
             others.push(self.status.summary(&published, std::time::Instant::now()));
         }
-        others.into()
+        Arc::new(Summaries { root: self.settings.namespace.clone(), all: others })
     }
 }
 
@@ -207,7 +207,7 @@ impl Term<'_> {
         let now = self.origin.elapsed();
         wrong.into_iter().for_each(|key| self.queue.push(key, now));
         for key in self.seen.keys() {
-            self.shown.insert(key.clone(), (Summary::reach(&self.summaries, key), now));
+            self.shown.insert(key.clone(), (self.summaries.reach(key), now));
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ impl Term<'_> {
         let now = self.origin.elapsed();
         for key in changed {
             if self.seen.of(&key).is_some() {
-                self.shown.insert(key.clone(), (Summary::reach(&self.summaries, &key), now));
+                self.shown.insert(key.clone(), (self.summaries.reach(&key), now));
             } else {
                 self.shown.remove(&key);
             }
@@ -235,7 +235,7 @@ impl Term<'_> {
     fn compare_reach(&mut self) {
         let now = self.origin.elapsed();
         for key in self.seen.keys() {
-            let reach = Summary::reach(&self.summaries, key);
+            let reach = self.summaries.reach(key);
             let (before, since) = self.shown.entry(key.clone()).or_default();
             let refusals = (before.refuse, &before.refusing) != (reach.refuse, &reach.refusing);
             let counts = shows_counts(key.kind) && *before != reach;

@@ -54,6 +54,24 @@ impl Facts {
         Self { recheck, ..self }
     }
 
+    /// Waits until pods without sidecars are to be looked for although no object changed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn recheck_due(&mut self) {
+        match &mut self.recheck {
+            Some(recheck) => recheck.due().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Looks for pods without sidecars, for a reason that is no object's.
+    pub fn recheck(&mut self) {
+        if let Some(recheck) = &mut self.recheck {
+            recheck.changed(self.compiler.model(), std::iter::empty());
+        }
+    }
+
     /// Compiles what has changed: how it differs for sidecars, and what became of every object if
     /// something else is to be said of one.
     pub fn compile(&mut self) -> (Delta, Option<Report>) {

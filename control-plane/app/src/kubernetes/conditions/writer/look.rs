@@ -15,7 +15,7 @@ use serde_json::Value;
 use weft_control_plane_core::model::{Kind, ObjectKey};
 use weft_control_plane_core::report::ObjectReport;
 
-use super::super::reach::Summary;
+use super::super::reach::Summaries;
 use super::super::{mesh_status, policy_status, problems, route_status};
 use super::api::Kinds;
 use crate::kubernetes::counts::Outcome;
@@ -35,7 +35,7 @@ pub(super) struct Looked {
 /// One look at one object, with its write.
 pub(super) struct Look {
     pub(super) kinds: Kinds,
-    pub(super) summaries: Arc<[Summary]>,
+    pub(super) summaries: Arc<Summaries>,
     pub(super) report: Option<ObjectReport>,
     pub(super) events: Events,
 }
@@ -79,7 +79,7 @@ impl Look {
             refusing.is_some_and(|refusing| !refusing.is_empty())
         };
         if refuse(Some(status)) && !refuse(object.get("status")) {
-            let reach = Summary::reach(&self.summaries, key);
+            let reach = self.summaries.reach(key);
             self.events.warn(&about, "RefusedBySidecars", reach.to_string());
         }
         match after.iter().find(|problem| !before.contains(problem)) {
@@ -100,7 +100,7 @@ pub(super) fn wanted(
     key: &ObjectKey,
     object: &Value,
     report: Option<&ObjectReport>,
-    summaries: &[Summary],
+    summaries: &Summaries,
 ) -> Option<Value> {
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
     let told = report.and_then(|report| report.uid.as_deref());
@@ -109,7 +109,7 @@ pub(super) fn wanted(
         return None;
     }
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let reach = Summary::reach(summaries, key);
+    let reach = summaries.reach(key);
     match key.kind {
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
             // Nothing is said of a route that has no parent of ours any more: our entries go.

@@ -3,9 +3,6 @@
 //! Invariant: these scenarios stop what all of a mesh share, so they take turns.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's own helpers may fail the test")]
 
-#[path = "outage/rotation.rs"]
-mod rotation;
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use weft_tests::mesh;
@@ -206,6 +208,58 @@ async fn a_control_plane_that_lost_even_its_root_key_takes_the_mesh_over_again()
     })
     .await;
     assert_eq!(kept.get("/").await.unwrap().body, "new");
+}
+
+#[tokio::test]
+async fn a_sidecar_that_restarts_long_after_the_root_was_replaced_trusts_the_roots_it_heard_of_last() {
+    let (old, new) = (App::saying("old").await, App::saying("new").await);
+    let mut mesh = two(&old, &new).start().await;
+    let anchors = mesh.folder().join("trust-anchors.pem");
+    let first = std::fs::read(&anchors).unwrap();
+    mesh.kill_control_plane();
+    std::fs::remove_dir_all(mesh.folder().join("state")).unwrap();
+    mesh.start_control_plane().await;
+    mesh.save("route.yaml", &route("new"));
+    answers_until(&mesh, "new").await;
+    let state = mesh.folder().join("client-0.state/last-good");
+    let last = std::fs::read(&anchors).unwrap();
+    let root = CertificateDer::from_pem_slice(&last).unwrap();
+    until("the new root is on disk", async || {
+        let kept = std::fs::read(&state).ok()?;
+        kept.windows(root.len()).any(|window| window == &*root).then_some(())
+    })
+    .await;
+
+    // Its settings stay those of the day it was made.
+    std::fs::write(&anchors, first).unwrap();
+    drop(mesh.take_sidecar("client-0"));
+    mesh.start_sidecar("client-0").await;
+    mesh.save("route.yaml", &route("old"));
+    answers_until(&mesh, "old").await;
+
+    // A file that is broken is no reason not to start; and without it, it is a stranger here.
+    drop(mesh.take_sidecar("client-0"));
+    std::fs::write(&state, "broken").unwrap();
+    mesh.spawn_sidecar("client-0");
+    until("it says why it does not start", async || {
+        let said = mesh.sidecar("client-0").tail();
+        (said.contains("it is ignored and written anew") && said.contains("invalid peer certificate"))
+            .then_some(())
+    })
+    .await;
+    std::fs::write(&anchors, last).unwrap();
+    mesh.ready("client-0").await;
+    answers_until(&mesh, "old").await;
+}
+
+/// Waits until a new connection is answered so.
+async fn answers_until(mesh: &Mesh, said: &str) {
+    let door = mesh.door("client-0", "web:8080");
+    until(&format!("{said:?} answers"), async || {
+        let answer = Http::once(door, "/").await.ok()?;
+        (answer.body == said).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -103,6 +103,32 @@ fn declared_probes_pass_under_strict_mutual_tls_from_the_node_and_nothing_else_d
 }
 
 #[test]
+fn a_sidecar_told_that_its_gateway_is_its_node_takes_probes_from_there_and_nothing_else() {
+    // Many networks probe from an address that no Node and no pod's status names.
+    let silent: String =
+        PROBED.lines().filter(|line| !line.contains("hostIP")).map(|line| line.to_owned() + "\n").collect();
+    in_netns!(|| for flag in [None, Some("--node-is-gateway")] {
+        run(async {
+            let mut place = Place::new(&["server-0", "other-0"], &format!("{silent}{STRICT}"));
+            application(place.pod("server-0"), "server", "[::]:8080");
+            place.start_control_plane().await;
+            place.start_sidecar_with(1, "server-0", flag).await;
+            let (node, other) = (&place.node, place.pod("other-0"));
+            for address in ["10.88.1.2:8080", "[fd88:1::2]:8080"] {
+                assert_eq!(
+                    is_ok(&get(node, None, address, "/healthz")),
+                    flag.is_some(),
+                    "{flag:?} {address}"
+                );
+                assert!(!is_ok(&get(node, None, address, "/secret")), "{flag:?} {address}");
+                assert!(!is_ok(&get(other, None, address, "/healthz")), "{flag:?} {address}");
+            }
+            assert!(!is_ok(&get(node, Some("10.88.1.3"), "10.88.1.2:8080", "/healthz")), "{flag:?}");
+        });
+    });
+}
+
+#[test]
 fn a_tcp_probe_reaches_the_application_and_carries_no_byte() {
     in_netns!(|| run(async {
         let mut place = Place::new(&["server-0"], &format!("{PROBED}{STRICT}"));

@@ -85,6 +85,36 @@ async fn a_denied_peer_gets_403_naming_the_rule_in_the_log_and_nobody_else_is_hu
 }
 
 #[tokio::test]
+async fn who_is_on_no_list_is_denied_in_the_name_of_the_lists() {
+    let list = |name: &str, account: &str| {
+        format!(
+            "---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: test}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: web}}], action: Allow, rules: [{{from: [{{serviceAccounts: [test/{account}]}}]}}]}}\n"
+        )
+    };
+    let lists = [list("friends", "friend"), list("family", "sister")].concat();
+    for (protocol, kind) in [("http", "request"), ("tcp", "connection")] {
+        let app = App::saying("welcome").await;
+        let plan = pair(&app, protocol).pod(Pod::named("friend-0").calls("web:8080"));
+        let mesh = plan.manifest("lists.yaml", &lists).start().await;
+        let welcome = Http::once(mesh.door("friend-0", "web:8080"), "/").await.unwrap();
+        assert_eq!((welcome.status, welcome.body.as_str()), (200, "welcome"), "{protocol}");
+        let denied =
+            Wire::ask(mesh.door("client-0", "web:8080"), "GET / HTTP/1.1\r\nhost: web\r\n\r\n").await;
+        assert!(
+            !denied.contains("welcome") && !denied.contains("friends"),
+            "callers learn no names: {denied}"
+        );
+        let web = mesh.sidecar("web-0");
+        let line = web.logged("the refusal", has_reason).await;
+        assert_eq!((&line["kind"], &line["reason"]), (&kind.into(), &"denied_by_policy".into()), "{line}");
+        assert_eq!(line["policy"], "test/family, test/friends", "{line}");
+        let of = ["policy=\"test/family, test/friends\",rule=\"\",verdict=\"deny\""];
+        assert_eq!(web.metric("weft_policy_verdicts_total", &of).await, 1.0, "{protocol}");
+    }
+}
+
+#[tokio::test]
 async fn a_denied_grpc_call_ends_with_permission_denied() {
     let (app, count) = counting().await;
     let mesh = pair(&app, "grpc").manifest("deny.yaml", DENY).start().await;
@@ -226,6 +256,7 @@ async fn strict_mutual_tls_refuses_plaintext_that_permissive_takes() {
         })
         .await;
         assert_eq!(line["blame"], "policy", "{line}");
+        assert_eq!(line["policy"], "test/strict", "{line}");
         let reached = count.load(Ordering::SeqCst);
         let said = Wire::ask(address, ask).await;
         assert!(!said.contains("reached") && !said.starts_with("HTTP/1.1 200"), "{said}");

@@ -114,9 +114,14 @@ impl Place {
 
     /// Redirects a pod's connections and starts its sidecar, set up as the injector does.
     pub(crate) async fn start_sidecar(&mut self, number: u8, pod: &str) {
+        self.start_sidecar_with(number, pod, None).await;
+    }
+
+    /// The same, with one flag more.
+    pub(crate) async fn start_sidecar_with(&mut self, number: u8, pod: &str, flag: Option<&str>) {
         capture(&self.pods[pod]);
         let anchors = std::fs::read_to_string(self.path("anchors.pem")).unwrap();
-        let flags = [
+        let mut flags = vec![
             "proxy".to_owned(),
             format!("--workload=test/{pod}"),
             format!("--control-plane=10.88.{number}.1:15010"),
@@ -128,6 +133,7 @@ impl Place {
             format!("--access-log-file={}", self.path(&format!("{pod}.access.log"))),
             "--workers=1".to_owned(),
         ];
+        flags.extend(flag.map(str::to_owned));
         self.start(Some(pod), pod, &flags).await;
     }
 

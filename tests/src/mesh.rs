@@ -241,13 +241,18 @@ impl Mesh {
         self.place.path("trust-anchors.pem")
     }
 
-    fn spawn_sidecar(&mut self, name: &str) {
+    /// Starts a pod's sidecar, which does not run, and does not wait for it.
+    pub fn spawn_sidecar(&mut self, name: &str) {
         let pod = self.pods.iter().find(|pod| pod.name == name).expect("a pod of this mesh");
         let sidecar = Sidecar::spawn(&self.place, pod, self.grpc.expect("a control plane that ran"));
         self.sidecars.insert(name.to_owned(), sidecar);
     }
 
-    async fn ready(&mut self, name: &str) {
+    /// Waits until a sidecar that was started is ready.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn ready(&mut self, name: &str) {
         self.sidecars.get_mut(name).expect("just started").ready().await;
     }
 }

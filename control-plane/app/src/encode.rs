@@ -145,6 +145,7 @@ fn inbound(it: &config::Inbound) -> v1::Inbound {
         namespace: it.namespace.clone(),
         service_account: it.service_account.clone(),
         mutual_tls: mutual_tls(it.mutual_tls).into(),
+        mutual_tls_by: it.mutual_tls_by.clone(),
         ports: it.ports.iter().map(port).collect(),
         authorizations: it.authorizations.clone(),
         services: it.services.clone(),

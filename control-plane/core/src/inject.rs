@@ -20,6 +20,7 @@ use serde_json::Value;
 mod annotations;
 mod build;
 mod config;
+mod evictable;
 mod obstacle;
 mod recheck;
 mod remove;
@@ -39,6 +40,8 @@ use annotations::Overrides;
 pub const INIT_CONTAINER: &str = "weft-init";
 /// Name of the volume that holds the token which proves the pod.
 pub const IDENTITY_VOLUME: &str = "weft-identity";
+/// Name of the volume that holds what the sidecar starts from when its container restarts.
+pub const STATE_VOLUME: &str = "weft-state";
 /// The annotation that tells which version injected the sidecar.
 pub const VERSION_ANNOTATION: &str = "weft.dev/sidecar-version";
 /// The value of `weft.dev/sidecar` on a pod with a sidecar.

@@ -16,6 +16,7 @@
 //! policy that is named and missing denies.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,6 +43,7 @@ const MAX_RESOURCES: usize = 50_000;
 #[derive(Debug)]
 pub struct Adopter {
     trust_domain: String,
+    node: Vec<IpAddr>,
     resources: BTreeMap<Key, Resource>,
     snapshot: Arc<Snapshot>,
 }
@@ -72,9 +74,18 @@ impl Adopter {
     pub fn new(trust_domain: impl Into<String>) -> Self {
         Self {
             trust_domain: trust_domain.into(),
+            node: Vec::new(),
             resources: BTreeMap::new(),
             snapshot: Arc::new(Snapshot::default()),
         }
+    }
+
+    /// With addresses of the sidecar's node that it knows by itself: the kubelet's probes may come from there
+    /// too.
+    #[must_use]
+    pub fn on_node(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.node = addresses;
+        self
     }
 
     /// The current snapshot.
@@ -214,7 +225,9 @@ impl Adopter {
             _ => None,
         });
         let Some((key, resource, spec)) = own else { return Ok(None) };
-        let inbound = Inbound::compile(spec, |name| self.policy(name)).map_err(|invalid| Refused {
+        let mut spec = spec.clone();
+        spec.probe_sources.extend(&self.node);
+        let inbound = Inbound::compile(&spec, |name| self.policy(name)).map_err(|invalid| Refused {
             key: key.into(),
             version: resource.version.clone(),
             reason: invalid.to_string(),

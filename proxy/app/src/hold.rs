@@ -8,6 +8,8 @@
 //!
 //! Invariant: never a key or a token: only resources, as they travelled.
 //! Invariant: a file is whole or ignored; what is ignored is said.
+//! Invariant: the folder never holds more than two files of the largest size: where a limit is set, who
+//! exceeds it loses the pod. The roots are kept whatever the size.
 
 use std::fs;
 use std::io::{self, Write};
@@ -26,8 +28,9 @@ use weft_proto::v1;
 const MARK: &[u8] = b"weft-last-good 1\n";
 /// Name of the file in the state directory.
 const FILE: &str = "last-good";
-/// Largest file that is read. Source: the largest message of the stream, twice.
-const MAX_FILE: u64 = 128 << 20;
+/// Largest file, written or read. Source: the injector's volume holds 32 MiB, and while a file is
+/// replaced there are two.
+const MAX_FILE: usize = 15 << 20;
 /// Least time between two writes. Source: bounds what a burst of edits costs the disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,15 @@ pub enum HoldError {
     },
 }
 
+/// What came to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// All of it.
+    Whole,
+    /// The roots alone: with the rest it would be larger than a file may be.
+    Roots,
+}
+
 /// What is to be written.
 pub(crate) type Written = Option<(u64, Vec<v1::Resource>)>;
 
@@ -78,11 +90,12 @@ impl Hold {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.io(error)),
         };
-        if size > MAX_FILE {
-            return Err(self.corrupt(format!("larger than {MAX_FILE} bytes")));
+        if usize::try_from(size).is_ok_and(|size| size <= MAX_FILE) {
+            let bytes = fs::read(&self.path).map_err(|error| self.io(error))?;
+            self.decode(Bytes::from(bytes)).map(Some)
+        } else {
+            Err(self.corrupt(format!("larger than {MAX_FILE} bytes")))
         }
-        let bytes = fs::read(&self.path).map_err(|error| self.io(error))?;
-        self.decode(Bytes::from(bytes)).map(Some)
     }
 
     /// When the file was written.
@@ -110,13 +123,20 @@ impl Hold {
         v1::Epoch::decode_length_delimited(&mut bytes).map_err(malformed)
     }
 
-    /// Writes the file: whole, or not at all.
+    /// Writes the file: whole, or not at all. Resources that are too large for it are left out, and only the
+    /// roots written: without them a sidecar that starts anew may know nobody.
     ///
     /// # Errors
     /// [`HoldError::Io`].
-    pub fn store(&self, generation: u64, resources: Vec<v1::Resource>) -> Result<(), HoldError> {
+    pub fn store(&self, generation: u64, mut resources: Vec<v1::Resource>) -> Result<Stored, HoldError> {
+        let size: usize = resources.iter().map(Message::encoded_len).sum();
+        let stored = if size > MAX_FILE - MARGIN { Stored::Roots } else { Stored::Whole };
+        if stored == Stored::Roots {
+            resources.retain(is_trust);
+        }
         let bytes = self.encode(generation, resources);
-        self.replace(&bytes).map_err(|error| self.io(error))
+        self.replace(&bytes).map_err(|error| self.io(error))?;
+        Ok(stored)
     }
 
     fn encode(&self, generation: u64, resources: Vec<v1::Resource>) -> Vec<u8> {
@@ -148,13 +168,22 @@ impl Hold {
     /// # Cancel safety
     /// Dropping it may lose what was offered in the last second.
     pub(crate) async fn keep(self, mut offered: watch::Receiver<Written>) {
+        let mut said = false;
         while offered.changed().await.is_ok() {
             let newest = offered.borrow_and_update().clone();
             let Some((generation, resources)) = newest else { continue };
             let hold = self.clone();
             let written = tokio::task::spawn_blocking(move || hold.store(generation, resources)).await;
             match written {
-                Ok(Ok(())) => {}
+                Ok(Ok(Stored::Whole)) => said = false,
+                Ok(Ok(Stored::Roots)) if said => {}
+                Ok(Ok(Stored::Roots)) => {
+                    said = true;
+                    tracing::warn!(
+                        most = MAX_FILE,
+                        "the configuration is too large for the disk: only its roots are kept there"
+                    );
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "the last good configuration is not on disk"),
                 Err(error) => tracing::warn!(%error, "the last good configuration is not on disk"),
             }
@@ -169,6 +198,14 @@ impl Hold {
     fn corrupt(&self, problem: String) -> HoldError {
         HoldError::Corrupt { path: self.path.clone(), problem }
     }
+}
+
+/// What a file holds besides the bytes of its resources. Source: lengths and tags, some bytes for each of
+/// 50,000 resources.
+const MARGIN: usize = 1 << 20;
+
+fn is_trust(resource: &v1::Resource) -> bool {
+    resource.key.as_ref().is_some_and(|key| key.r#type() == v1::ResourceType::Trust)
 }
 
 #[cfg(test)]
@@ -199,6 +236,24 @@ mod tests {
         assert_eq!((epoch.generation, epoch.upserts), (8, resources()));
         let mode = fs::metadata(&hold.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_what_is_too_large_the_roots_are_kept() {
+        let hold = hold("hold-large");
+        let of = |r#type: v1::ResourceType, size: usize| v1::Resource {
+            key: Some(v1::Key { r#type: r#type.into(), name: "one".to_owned() }),
+            version: Bytes::from_static(b"v"),
+            body: Bytes::from(vec![0; size]),
+        };
+        let trust = of(v1::ResourceType::Trust, 10);
+        let small = vec![of(v1::ResourceType::Backend, 10), trust.clone()];
+        assert_eq!(hold.store(7, small.clone()).unwrap(), Stored::Whole);
+        assert_eq!(hold.load().unwrap().unwrap().upserts, small);
+        let large = vec![of(v1::ResourceType::Backend, MAX_FILE), trust.clone()];
+        assert_eq!(hold.store(8, large).unwrap(), Stored::Roots);
+        assert_eq!(hold.load().unwrap().unwrap().upserts, [trust]);
+        assert!(fs::metadata(&hold.path).unwrap().len() < 1 << 10);
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Settings {
     pub drain_deadline: Option<Duration>,
     /// The application has ended before this process is told to leave.
     pub native_sidecar: bool,
+    /// The kubelet may probe from the default gateway.
+    pub node_is_gateway: bool,
     /// The sidecar ends with the process that started it.
     pub exit_with_parent: bool,
     /// Limits and deadlines.
@@ -185,6 +187,7 @@ impl RunArgs {
             drain_linger: self.drain_linger,
             drain_deadline: self.drain_deadline,
             native_sidecar: self.native_sidecar,
+            node_is_gateway: self.node_is_gateway,
             exit_with_parent: self.exit_with_parent,
             limits: self.limits,
         };

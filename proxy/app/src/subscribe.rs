@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weft_proto::v1;
 use weft_proxy_core::Name;
+use weft_proxy_net::gateway;
 
 use crate::adopt::{Adopter, Kind};
 use crate::backoff::Backoff;
@@ -64,12 +65,13 @@ impl Subscriber {
         let next_sweep = Instant::now() + desk.sweep_interval();
         desk.connected(false, Instant::now());
         let hold = settings.state_dir.as_ref().map(|dir| Hold::new(dir, &settings.workload));
+        let node = if settings.node_is_gateway { gateway::gateways() } else { Vec::new() };
         let mut subscriber = Self {
             workload: settings.workload.to_string(),
             credentials: Arc::clone(dial.credentials()),
             dial,
             renewal,
-            adopter: Adopter::new(settings.trust_domain.as_str()),
+            adopter: Adopter::new(settings.trust_domain.as_str()).on_node(node),
             snapshots: Arc::new(Snapshots::default()),
             desk,
             questions,

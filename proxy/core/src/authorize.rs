@@ -14,7 +14,7 @@ use crate::names::{Identity, Name};
 use crate::reason::Reason;
 
 pub use policy::Policy;
-pub(crate) use policy::{Asked, judged};
+pub(crate) use policy::{Asked, judged, together};
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,26 +45,26 @@ pub enum Verdict {
 pub enum Denial {
     /// A rule of a Deny policy.
     Rule(RuleRef),
-    /// An Allow policy is in force and no rule allows it.
-    NoRuleAllows,
+    /// Allow policies are in force and no rule of theirs allows it: their names, and no rule.
+    NoRuleAllows(RuleRef),
     /// A policy that applies has not arrived.
     PolicyMissing(Name),
-    /// Plaintext, where mTLS is demanded.
-    MutualTlsRequired,
-    /// A policy on paths is in force and the path has two meanings.
-    AmbiguousPath,
+    /// Plaintext, where mTLS is demanded: by what, when the control plane said so.
+    MutualTlsRequired(Option<Name>),
+    /// Policies on paths are in force, and the path has two meanings: their names.
+    AmbiguousPath(Name),
 }
 
-/// A rule, for logs and `weft explain`; cheap to clone.
+/// A rule, or policies without one, for logs, metrics and `weft explain`; cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleRef(Arc<RuleName>);
 
 /// The names of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RuleName {
-    /// The policy, `<namespace>/<name>`.
+    /// The policy, `<namespace>/<name>`; where no rule decided it may be several.
     pub policy: Name,
-    /// The rule's name, or its index.
+    /// The rule's name, or its index; empty where none decided.
     pub rule: Arc<str>,
     /// Both, as logs name them: `<namespace>/<name>#<rule>`.
     pub full: Name,
@@ -80,7 +80,7 @@ impl std::ops::Deref for RuleRef {
 
 impl std::fmt::Display for RuleRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}#{}", self.policy, self.rule)
+        self.full.fmt(f)
     }
 }
 
@@ -96,14 +96,24 @@ impl Verdict {
 }
 
 impl Denial {
+    /// The policy that denied, as logs name it; `None`: mTLS that no policy demands.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Name> {
+        match self {
+            Self::Rule(rule) | Self::NoRuleAllows(rule) => Some(&rule.full),
+            Self::PolicyMissing(policy) | Self::AmbiguousPath(policy) => Some(policy),
+            Self::MutualTlsRequired(policy) => policy.as_ref(),
+        }
+    }
+
     /// The reason in logs, metrics and replies.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Rule(_) | Self::NoRuleAllows => Reason::DeniedByPolicy,
+            Self::Rule(_) | Self::NoRuleAllows(_) => Reason::DeniedByPolicy,
             Self::PolicyMissing(_) => Reason::PolicyMissing,
-            Self::MutualTlsRequired => Reason::MtlsRequired,
-            Self::AmbiguousPath => Reason::AmbiguousPath,
+            Self::MutualTlsRequired(_) => Reason::MtlsRequired,
+            Self::AmbiguousPath(_) => Reason::AmbiguousPath,
         }
     }
 }
@@ -112,10 +122,13 @@ impl std::fmt::Display for Denial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Rule(rule) => write!(f, "denied by {rule}"),
-            Self::NoRuleAllows => f.write_str("no rule allows it"),
+            Self::NoRuleAllows(policies) => write!(f, "no rule of {policies} allows it"),
             Self::PolicyMissing(policy) => write!(f, "{policy} has not arrived"),
-            Self::MutualTlsRequired => f.write_str("mutual TLS is required"),
-            Self::AmbiguousPath => f.write_str("the path is ambiguous and a policy on paths is in force"),
+            Self::MutualTlsRequired(None) => f.write_str("mutual TLS is required"),
+            Self::MutualTlsRequired(Some(policy)) => write!(f, "mutual TLS is required by {policy}"),
+            Self::AmbiguousPath(policies) => {
+                write!(f, "the path is ambiguous, and {policies} looks at paths")
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::authorize::{Asked, Denial, Peer, Policy, RuleRef, Verdict, judged};
+use crate::authorize::{Asked, Denial, Peer, Policy, RuleRef, Verdict, judged, together};
 use crate::head::Head;
 use crate::invalid::Invalid;
 use crate::names::{Name, WorkloadName};
@@ -29,6 +29,8 @@ pub struct Inbound {
     /// Name of the owning workload.
     pub owner: Arc<str>,
     mutual_tls: MutualTls,
+    /// What says so of mTLS.
+    mutual_tls_by: Option<Name>,
     probes: Probes,
     ports: FxHashMap<u16, Port>,
     enforced: Policies,
@@ -47,8 +49,11 @@ struct Port {
 struct Policies {
     deny: Vec<Arc<Policy>>,
     allow: Vec<Arc<Policy>>,
+    /// Names those that allow; `None`: there are none, and nobody needs leave.
+    allowing: Option<RuleRef>,
     missing: Option<Name>,
-    on_paths: bool,
+    /// Names those that look at paths.
+    on_paths: Option<Name>,
 }
 
 impl Inbound {
@@ -79,6 +84,8 @@ impl Inbound {
             }
             all.add(name, policy.as_ref());
         }
+        enforced.name_them();
+        all.name_them();
         let shadowed = all.deny.len() + all.allow.len() > enforced.deny.len() + enforced.allow.len();
         let pod = || spec.workload.as_str().rsplit('/').next().unwrap_or_default().into();
         Ok(Self {
@@ -88,6 +95,7 @@ impl Inbound {
             services: spec.services.clone(),
             owner: if spec.owner.is_empty() { pod() } else { spec.owner.clone() },
             mutual_tls: spec.mutual_tls,
+            mutual_tls_by: spec.mutual_tls_by.clone(),
             probes: Probes::of(spec),
             ports,
             enforced,
@@ -155,7 +163,7 @@ impl Inbound {
         if policies.is_empty() {
             return self.judge(policies, peer, port, Asked::Bytes);
         }
-        match judged(head, policies.on_paths) {
+        match judged(head, policies.on_paths.as_ref()) {
             Ok(path) => self.judge(policies, peer, port, Asked::Request(head.method, &path)),
             Err(by) => Verdict::Denied { by },
         }
@@ -163,7 +171,7 @@ impl Inbound {
 
     fn judge(&self, policies: &Policies, peer: &Peer, port: u16, asked: Asked<'_>) -> Verdict {
         if peer.identity.is_none() && self.mutual_tls(port) == MutualTls::Strict {
-            return Verdict::Denied { by: Denial::MutualTlsRequired };
+            return Verdict::Denied { by: Denial::MutualTlsRequired(self.mutual_tls_by.clone()) };
         }
         policies.judge(peer, port, asked)
     }
@@ -175,11 +183,17 @@ impl Policies {
             self.missing.get_or_insert_with(|| name.clone());
             return;
         };
-        self.on_paths |= policy.looks_at_paths();
         match policy.action {
             Action::Allow => self.allow.push(policy.clone()),
             Action::Deny => self.deny.push(policy.clone()),
         }
+    }
+
+    /// What a denial will say, so that a request formats nothing.
+    fn name_them(&mut self) {
+        self.allowing = together(&self.allow).map(RuleRef::of_none);
+        let all = self.deny.iter().chain(&self.allow);
+        self.on_paths = together(all.filter(|policy| policy.looks_at_paths()));
     }
 
     fn is_empty(&self) -> bool {
@@ -196,9 +210,9 @@ impl Policies {
         if let Some(rule) = first(&self.deny) {
             return Verdict::Denied { by: Denial::Rule(rule) };
         }
-        match first(&self.allow) {
-            None if !self.allow.is_empty() => Verdict::Denied { by: Denial::NoRuleAllows },
-            by => Verdict::Allowed { by },
+        match (first(&self.allow), &self.allowing) {
+            (None, Some(policies)) => Verdict::Denied { by: Denial::NoRuleAllows(policies.clone()) },
+            (by, _) => Verdict::Allowed { by },
         }
     }
 }

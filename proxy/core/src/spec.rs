@@ -133,6 +133,8 @@ pub struct Inbound {
     pub service_account: Arc<str>,
     /// mTLS demanded on ports that do not say otherwise.
     pub mutual_tls: MutualTls,
+    /// What says so, here and on ports: a policy, `<namespace>/<name>`, or `mesh/<name>`.
+    pub mutual_tls_by: Option<Name>,
     /// Ports that say more than the default.
     pub ports: Vec<InboundPort>,
     /// Policies that apply, in precedence order.

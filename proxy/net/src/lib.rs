@@ -8,6 +8,7 @@
 pub mod buffers;
 pub mod drive;
 pub mod exec;
+pub mod gateway;
 pub mod http;
 pub mod listen;
 pub mod peek;

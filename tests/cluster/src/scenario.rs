@@ -220,9 +220,9 @@ impl Mesh {
         let mut command = self.cluster.command("kubectl");
         command.args(["port-forward", "--namespace", namespace, pod, &format!(":{port}")]);
         let mut forward = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        // Kept open: it has more to say, and would end of a pipe that nobody reads.
+        // Held open to the end: kubectl says a line for each connection, and dies when nobody reads.
         let mut said = BufReader::new(forward.stdout.take().context("a pipe was asked for")?);
+        let mut line = String::new();
         said.read_line(&mut line)?;
         let here = line.split("->").next().and_then(|line| line.rsplit(' ').find(|word| !word.is_empty()));
         let told = self.on_node(&["get", &format!("http://{}{path}", here.unwrap_or_default())]);

@@ -90,6 +90,7 @@ pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &
         namespace: pod.meta.key.namespace.clone(),
         service_account: pod.service_account.clone(),
         mutual_tls: tls.mode,
+        mutual_tls_by: tls.by,
         ports: ports.into_values().collect(),
         authorizations: policies.authorizations(pod, &names),
         services: served.services.iter().map(|service| service.path()).collect(),

@@ -20,16 +20,26 @@ pub(super) struct Settings {
     /// What every sidecar is told.
     pub(super) settings: Mesh,
     /// mTLS where no TlsPolicy says otherwise.
-    pub(super) mutual_tls: MutualTls,
+    pub(super) tls: DefaultTls,
+}
+
+/// mTLS where no TlsPolicy says otherwise.
+pub(super) struct DefaultTls {
+    /// The mode.
+    pub(super) mode: MutualTls,
+    /// The Mesh that says so, `mesh/<name>`; empty: none does.
+    pub(super) by: String,
 }
 
 /// The settings in force.
 pub(super) fn compile(model: &Model, report: &mut Report) -> Settings {
     let mut spec = MeshSpec::default();
+    let mut by = String::new();
     for mesh in model.meshes.values() {
         let condition = match settings::mesh(mesh) {
             Ok(()) => {
                 spec = mesh.spec.clone();
+                by = format!("mesh/{}", mesh.meta.key.name);
                 Condition::accepted()
             }
             Err(error) => Condition::refused(Reason::Invalid, error),
@@ -39,8 +49,11 @@ pub(super) fn compile(model: &Model, report: &mut Report) -> Settings {
             .verdicts
             .push(Verdict { subject: Subject::Object, conditions: vec![condition] });
     }
-    let mutual_tls = self::mutual_tls(spec.mutual_tls.unwrap_or_default());
-    Settings { settings: fill(spec), mutual_tls }
+    let tls = match spec.mutual_tls {
+        Some(mode) => DefaultTls { mode: mutual_tls(mode), by },
+        None => DefaultTls { mode: mutual_tls(weft_k8s::MutualTls::default()), by: String::new() },
+    };
+    Settings { settings: fill(spec), tls }
 }
 
 fn fill(spec: MeshSpec) -> Mesh {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_k8s::{AuthorizationPolicySpec, TlsPolicySpec};
 
 use super::{
-    mesh::mutual_tls,
+    mesh::{DefaultTls, mutual_tls},
     target::{self, ByPod, Targets},
     work::in_namespace,
     world::World,
@@ -25,20 +25,22 @@ use crate::{
 pub(super) struct Policies<'a> {
     authorizations: ByPod<'a, AuthorizationPolicySpec>,
     tls: ByPod<'a, TlsPolicySpec>,
-    default_tls: MutualTls,
+    default_tls: &'a DefaultTls,
 }
 
 /// mTLS of one pod.
 pub(super) struct PodTls {
     /// On ports that do not say otherwise.
     pub(super) mode: MutualTls,
+    /// What says so; empty: nothing does.
+    pub(super) by: String,
     /// On ports that do.
     pub(super) ports: BTreeMap<u16, MutualTls>,
 }
 
 impl<'a> Policies<'a> {
     /// The policies of these namespaces, and those for the whole mesh.
-    pub(super) fn new(world: &World<'a>, namespaces: &BTreeSet<&str>, default_tls: MutualTls) -> Self {
+    pub(super) fn new(world: &World<'a>, namespaces: &BTreeSet<&str>, default_tls: &'a DefaultTls) -> Self {
         let model = world.model;
         let mut namespaces = namespaces.clone();
         namespaces.insert(&model.root_namespace);
@@ -63,10 +65,18 @@ impl<'a> Policies<'a> {
     /// mTLS of a pod: the first policy decides alone.
     pub(super) fn tls(&self, pod: &Pod) -> PodTls {
         match self.tls.of(pod, &BTreeSet::new()).first() {
-            None => PodTls { mode: self.default_tls, ports: BTreeMap::new() },
+            None => PodTls {
+                mode: self.default_tls.mode,
+                by: self.default_tls.by.clone(),
+                ports: BTreeMap::new(),
+            },
             Some(policy) => {
                 let ports = policy.spec.ports.iter().map(|port| (port.port, mutual_tls(port.mode)));
-                PodTls { mode: mutual_tls(policy.spec.mode), ports: ports.collect() }
+                PodTls {
+                    mode: mutual_tls(policy.spec.mode),
+                    by: policy.meta.key.path(),
+                    ports: ports.collect(),
+                }
             }
         }
     }

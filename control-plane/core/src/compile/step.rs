@@ -26,7 +26,7 @@ use super::{
     world::World,
 };
 use crate::{
-    config::{Key, MutualTls, Resource, ResourceType},
+    config::{Key, Resource, ResourceType},
     model::{Fact, Model, ObjectKey},
     report::{Condition, Reason, Report, Subject, Verdict},
     validate::unsupported_kind,
@@ -43,7 +43,7 @@ pub(super) fn run(model: &Model, index: &Index, mut work: Work, state: &mut Stat
     }
     attach(&world, &mut work, state, &mut report);
     stand_behind(&world, &mut work, state);
-    receive(&world, &work, settings.mutual_tls, state);
+    receive(&world, &work, &settings.tls, state);
     for address in &work.service_addresses {
         let resources = address::of_services(&world, *address);
         state.put_all(ResourceType::Address, &address::prefix(*address), resources);
@@ -99,7 +99,7 @@ fn stand_behind(world: &World<'_>, work: &mut Work, state: &mut State) {
 }
 
 /// Inbounds of pods.
-fn receive(world: &World<'_>, work: &Work, default_tls: MutualTls, state: &mut State) {
+fn receive(world: &World<'_>, work: &Work, default_tls: &mesh::DefaultTls, state: &mut State) {
     let namespaces: BTreeSet<&str> = work.pods.iter().map(|pod| pod.namespace.as_str()).collect();
     let policies = policy::Policies::new(world, &namespaces, default_tls);
     for key in &work.pods {

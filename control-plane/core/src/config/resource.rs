@@ -93,6 +93,8 @@ pub struct Inbound {
     pub service_account: String,
     /// mTLS demanded on ports that do not say otherwise.
     pub mutual_tls: MutualTls,
+    /// What says so, here and on ports: "namespace/name" of a TlsPolicy, "mesh/name"; empty: the default holds.
+    pub mutual_tls_by: String,
     /// Ports that say more than the default, sorted.
     pub ports: Vec<InboundPort>,
     /// AuthorizationPolicies that apply, "namespace/name", in precedence order.

@@ -1,4 +1,4 @@
-//! The sidecar itself: its init container, its container, its volume and the marks, put onto a pod.
+//! The sidecar itself: its init container, its container, its volumes and the marks, put onto a pod.
 //!
 //! Where it stands: last in the injector; everything is decided.
 //!
@@ -11,11 +11,17 @@ use serde_json::{Map, Value, json};
 
 use super::annotations::{OPAQUE_PORTS, Settings};
 use super::config::{ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT};
-use super::{IDENTITY_VOLUME, INIT_CONTAINER, INJECTED, VERSION_ANNOTATION};
+use super::evictable::{self, EVICTABLE};
+use super::{IDENTITY_VOLUME, INIT_CONTAINER, INJECTED, STATE_VOLUME, VERSION_ANNOTATION};
 use crate::model::{SIDECAR_ANNOTATION, SIDECAR_CONTAINER};
 
 /// Where the token lies in the sidecar. Source: the contract between injector and sidecar.
 const TOKEN_FOLDER: &str = "/var/run/secrets/weft.dev";
+/// Where the sidecar keeps its last good configuration, and with it the roots it trusts: those in its
+/// environment are of the day the pod was created. Source: Weft's own.
+const STATE_FOLDER: &str = "/var/lib/weft";
+/// What may lie there: who exceeds it is evicted. Source: twice what the sidecar writes at most, 15 MiB.
+const STATE_LIMIT: &str = "32Mi";
 /// Where Kubernetes puts the token for its own API into containers without a mount there.
 /// Source: the ServiceAccount admission plugin.
 const API_TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -43,12 +49,15 @@ impl Build<'_> {
         let annotations = object(object(object_of(&mut pod)?, "metadata")?, "annotations")?;
         annotations.insert(SIDECAR_ANNOTATION.to_owned(), json!(INJECTED));
         annotations.insert(VERSION_ANNOTATION.to_owned(), json!(self.settings.config.version));
+        let evictable = annotations.get(EVICTABLE).and_then(Value::as_str).unwrap_or_default();
+        annotations.insert(EVICTABLE.to_owned(), json!(evictable::with(evictable)));
         if let Some(ports) = &self.settings.opaque_ports {
             // Those of the namespace too: the control plane reads the pod's.
             annotations.insert(OPAQUE_PORTS.to_owned(), json!(ports));
         }
         let spec = object(object_of(&mut pod)?, "spec")?;
-        list(spec, "volumes")?.push(self.volume());
+        let state = json!({"name": STATE_VOLUME, "emptyDir": {"sizeLimit": STATE_LIMIT}});
+        list(spec, "volumes")?.extend([self.identity(), state]);
         let init = list(spec, "initContainers")?;
         if self.settings.native_sidecar {
             init.splice(0..0, [self.init(), self.sidecar()]);
@@ -60,7 +69,7 @@ impl Build<'_> {
         Ok(pod)
     }
 
-    fn volume(&self) -> Value {
+    fn identity(&self) -> Value {
         let config = self.settings.config;
         json!({
             "name": IDENTITY_VOLUME,
@@ -118,7 +127,8 @@ impl Build<'_> {
         // At the second path too: Kubernetes would put the token for its API there, which the sidecar must
         // not hold.
         let mount = |path: &str| json!({"name": IDENTITY_VOLUME, "mountPath": path, "readOnly": true});
-        set("volumeMounts", json!([mount(TOKEN_FOLDER), mount(API_TOKEN_FOLDER)]));
+        let state = json!({"name": STATE_VOLUME, "mountPath": STATE_FOLDER});
+        set("volumeMounts", json!([mount(TOKEN_FOLDER), mount(API_TOKEN_FOLDER), state]));
         set(
             "startupProbe",
             json!({
@@ -215,9 +225,11 @@ impl Build<'_> {
             ("WEFT_TRUST_DOMAIN", config.trust_domain.clone()),
             ("WEFT_TRUST_ANCHORS_PEM", self.roots.to_owned()),
             ("WEFT_JOIN_TOKEN_FILE", format!("{TOKEN_FOLDER}/token")),
+            ("WEFT_STATE_DIR", STATE_FOLDER.to_owned()),
             ("WEFT_TRANSPARENT_INBOUND", format!("[::]:{INBOUND_PORT}")),
             ("WEFT_TRANSPARENT_OUTBOUND", format!("[::]:{OUTBOUND_PORT}")),
             ("WEFT_ADMIN", format!("[::]:{ADMIN_PORT}")),
+            ("WEFT_NODE_IS_GATEWAY", "true".to_owned()),
             ("WEFT_LOG", settings.log_level.clone()),
         ];
         if settings.native_sidecar {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use super::annotations::Settings;
 use super::config::{ADMIN_PORT, INBOUND_PORT, InjectorConfig, OUTBOUND_PORT};
-use super::{IDENTITY_VOLUME, INIT_CONTAINER, INJECTED};
+use super::{IDENTITY_VOLUME, INIT_CONTAINER, INJECTED, STATE_VOLUME};
 use crate::model::{SIDECAR_ANNOTATION, SIDECAR_CONTAINER};
 
 /// What keeps a pod on its node's network from having a sidecar.
@@ -40,8 +40,9 @@ pub(super) fn find(spec: &PodSpec, config: &InjectorConfig) -> Result<(), String
     if spec.containers.is_empty() {
         return Err("the pod has no containers".to_owned());
     }
-    if spec.volumes.iter().flatten().any(|volume| volume.name == IDENTITY_VOLUME) {
-        return Err(format!("a volume of the pod's own is named {IDENTITY_VOLUME}: rename it"));
+    let ours = [IDENTITY_VOLUME, STATE_VOLUME];
+    if let Some(volume) = spec.volumes.iter().flatten().find(|volume| ours.contains(&volume.name.as_str())) {
+        return Err(format!("a volume of the pod's own is named {}: rename it", volume.name));
     }
     users(spec, config)?;
     containers(spec).try_for_each(clash)

@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{IDENTITY_VOLUME, INIT_CONTAINER, VERSION_ANNOTATION};
+use super::evictable::{self, EVICTABLE};
+use super::{IDENTITY_VOLUME, INIT_CONTAINER, STATE_VOLUME, VERSION_ANNOTATION};
 use crate::model::{SIDECAR_ANNOTATION, SIDECAR_CONTAINER};
 
 /// The pod without its sidecar; `None`: it has none of the injector's.
@@ -17,6 +18,11 @@ pub fn remove(pod: &Value) -> Option<Value> {
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(SIDECAR_ANNOTATION);
         annotations.remove(VERSION_ANNOTATION);
+        match annotations.get(EVICTABLE).and_then(Value::as_str).map(evictable::without) {
+            Some(Some(rest)) => drop(annotations.insert(EVICTABLE.to_owned(), Value::String(rest))),
+            Some(None) => drop(annotations.remove(EVICTABLE)),
+            None => {}
+        }
         if annotations.is_empty() {
             metadata.remove("annotations");
         }
@@ -24,7 +30,7 @@ pub fn remove(pod: &Value) -> Option<Value> {
     if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
         without(spec, "initContainers", &[INIT_CONTAINER, SIDECAR_CONTAINER]);
         without(spec, "containers", &[SIDECAR_CONTAINER]);
-        without(spec, "volumes", &[IDENTITY_VOLUME]);
+        without(spec, "volumes", &[IDENTITY_VOLUME, STATE_VOLUME]);
     }
     Some(pod)
 }

@@ -10,7 +10,7 @@
 //! | `http.status` | status sent downstream | none was sent |
 //! | `grpc.status` | gRPC status sent downstream | not gRPC, or none was sent |
 //! | `reason` `blame` `flags` | the sidecar's own reason, who has to look, Envoy's letters for it | the upstream's own answer |
-//! | `policy` | policy that decided | none did |
+//! | `policy` | what decided: `namespace/policy#rule`; without a rule the Allow policies of which none allows, the policy that has not arrived, the TlsPolicy or `mesh/name` that demands mTLS | none did |
 //! | `probe` | the kubelet's probe that it is: `http`, `https`, `grpc`, `tcp` | it is none |
 //! | `src.address` `src.workload` `src.namespace` `src.identity` | who called | not known |
 //! | `dst.address` | address the caller wanted | not known |

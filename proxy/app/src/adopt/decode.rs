@@ -152,6 +152,7 @@ fn inbound(wire: v1::Inbound) -> Read<spec::Inbound> {
         namespace: Arc::from(wire.namespace),
         service_account: Arc::from(wire.service_account),
         mutual_tls: mutual_tls("mutual_tls", wire.mutual_tls)?.unwrap_or_default(),
+        mutual_tls_by: (!wire.mutual_tls_by.is_empty()).then(|| Name::from(wire.mutual_tls_by)),
         ports: wire.ports.into_iter().enumerate().map(port).collect::<Read<_>>()?,
         authorizations: wire.authorizations.into_iter().map(Name::from).collect(),
         services: wire.services.into_iter().map(Name::from).collect(),

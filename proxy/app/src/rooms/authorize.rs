@@ -80,19 +80,20 @@ pub(crate) fn demands_mutual_tls(inbound: &Inbound, port: u16) -> bool {
     inbound.mutual_tls(port) == MutualTls::Strict
 }
 
+/// What is counted: the rule that decided, or the policies of which none did.
 fn rule_of(verdict: &Verdict) -> Option<&RuleRef> {
     match verdict {
         Verdict::Allowed { by } => by.as_ref(),
-        Verdict::Denied { by: Denial::Rule(rule) } => Some(rule),
+        Verdict::Denied { by: Denial::Rule(rule) | Denial::NoRuleAllows(rule) } => Some(rule),
         Verdict::Denied { .. } => None,
     }
 }
 
-/// The policy and rule that decided, as logs name them: `namespace/policy#rule`.
+/// The policy that decided, as logs name it: `namespace/policy#rule`, or without a rule where none did.
 fn deciding(verdict: &Verdict) -> Option<Name> {
     match verdict {
-        Verdict::Denied { by: Denial::PolicyMissing(name) } => Some(name.clone()),
-        _ => rule_of(verdict).map(|rule| rule.full.clone()),
+        Verdict::Allowed { by } => by.as_ref().map(|rule| rule.full.clone()),
+        Verdict::Denied { by } => by.policy().cloned(),
     }
 }
 

@@ -138,6 +138,11 @@ pub struct RunArgs {
     #[arg(long, env = "WEFT_NATIVE_SIDECAR")]
     pub native_sidecar: bool,
 
+    /// The default gateway of this network is the node: the kubelet's probes may come from its address, beside
+    /// those that the control plane knows. So it is for pods that hang on a bridge or router of their node.
+    #[arg(long, env = "WEFT_NODE_IS_GATEWAY")]
+    pub node_is_gateway: bool,
+
     /// End when the process that started this one ends: no orphans after a demo or a test.
     #[arg(long, env = "WEFT_EXIT_WITH_PARENT")]
     pub exit_with_parent: bool,

@@ -119,6 +119,30 @@ impl Rule {
     }
 }
 
+impl RuleRef {
+    /// Policies of which no rule decided.
+    pub(crate) fn of_none(policies: Name) -> Self {
+        Self(Arc::new(RuleName { full: policies.clone(), policy: policies, rule: Arc::from("") }))
+    }
+}
+
+/// Several policies in one name; `None`: there are none.
+pub(crate) fn together<'a>(policies: impl IntoIterator<Item = &'a Arc<Policy>>) -> Option<Name> {
+    let mut names = policies.into_iter().map(|policy| policy.name.as_str());
+    let mut shown: Vec<&str> = names.by_ref().take(MOST_NAMED).collect();
+    match (shown.as_slice(), names.next()) {
+        ([], _) => None,
+        (_, None) => Some(Name::from(shown.join(", "))),
+        (_, Some(_)) => {
+            shown.push("...");
+            Some(Name::from(shown.join(", ")))
+        }
+    }
+}
+
+/// Policies that one name names. Source: ours; a log's field and a metric's label stay short.
+const MOST_NAMED: usize = 3;
+
 impl Source {
     fn compile(spec: &spec::Source) -> Result<Self, Invalid> {
         let mut source = Self {
@@ -229,13 +253,12 @@ impl PathRule {
     }
 }
 
-/// The path to judge: canonical under a policy on paths, and `Err` when it has two meanings.
-pub(crate) fn judged<'a>(head: &Head<'a>, on_paths: bool) -> Result<Cow<'a, str>, Denial> {
-    if !on_paths {
-        return Ok(Cow::Borrowed(head.path));
-    }
+/// The path to judge: canonical under policies on paths, and `Err` when it has two meanings.
+pub(crate) fn judged<'a>(head: &Head<'a>, on_paths: Option<&Name>) -> Result<Cow<'a, str>, Denial> {
+    let Some(policies) = on_paths else { return Ok(Cow::Borrowed(head.path)) };
+    let ambiguous = || Denial::AmbiguousPath(policies.clone());
     if path::is_ambiguous(head.path) {
-        return Err(Denial::AmbiguousPath);
+        return Err(ambiguous());
     }
-    head.canonical_path().map_err(|_| Denial::AmbiguousPath)
+    head.canonical_path().map_err(|_| ambiguous())
 }

@@ -46,6 +46,7 @@ fn inbound_of(mutual_tls: MutualTls, policies: &[spec::Authorization], missing: 
         namespace: "shop".into(),
         service_account: "cart".into(),
         mutual_tls,
+        mutual_tls_by: Some("shop/strict".into()),
         ports: vec![
             spec::InboundPort {
                 port: 9090,
@@ -112,10 +113,31 @@ fn an_allow_policy_in_force_denies_the_rest() {
     let Verdict::Allowed { by: Some(by) } = asks(&only_cart, "shop/web", "GET /") else { panic!() };
     assert_eq!(by.to_string(), "shop/cart#0");
     for who in ["shop/other", "other/web", ""] {
-        assert_eq!(denial(asks(&only_cart, who, "GET /")), Denial::NoRuleAllows, "{who}");
+        let by = denial(asks(&only_cart, who, "GET /"));
+        assert_eq!(by.policy(), Some(&"shop/cart".into()), "{who}");
+        assert_eq!(
+            (by.to_string(), by.reason()),
+            ("no rule of shop/cart allows it".to_owned(), Reason::DeniedByPolicy)
+        );
     }
     let nobody = inbound(&[policy("nobody", Action::Allow, vec![])]);
     assert!(!passes(&nobody, "shop/web", "GET /"));
+}
+
+#[test]
+fn the_allow_policies_that_do_not_allow_are_named_and_no_more_than_three() {
+    let named = |allow: &[&str]| {
+        let policies: Vec<_> = allow.iter().map(|name| policy(name, Action::Allow, vec![])).collect();
+        let deny = policy("other", Action::Deny, vec![rule(vec![account("a/b")], vec![])]);
+        let inbound = inbound(&[policies, vec![deny]].concat());
+        let by = denial(inbound.authorize_connection(&peer("shop/web"), 1));
+        let Denial::NoRuleAllows(none) = &by else { panic!("{by:?}") };
+        assert_eq!((&none.policy, &*none.rule), (&none.full, ""));
+        by.policy().unwrap().to_string()
+    };
+    assert_eq!(named(&["one"]), "shop/one");
+    assert_eq!(named(&["one", "two", "three"]), "shop/one, shop/two, shop/three");
+    assert_eq!(named(&["one", "two", "three", "four", "five"]), "shop/one, shop/two, shop/three, ...");
 }
 
 #[test]
@@ -212,7 +234,11 @@ fn no_spelling_of_a_path_slips_past_a_deny_rule() {
     for path in ["/x/../admin", "/admin%2fx", "/admin;a=b", "/;/admin", "/%2561dmin", "/./admin", "/x\\admin"]
     {
         let by = denial(asks(&inbound, "a/b", &format!("GET {path}")));
-        assert_eq!((by.clone(), by.reason().status().as_u16()), (Denial::AmbiguousPath, 400), "{path}");
+        assert_eq!(
+            (&by, by.reason().status().as_u16()),
+            (&Denial::AmbiguousPath("shop/p".into()), 400),
+            "{path}"
+        );
     }
     assert!(passes(&inbound, "a/b", "GET /administrator"));
 }
@@ -228,11 +254,8 @@ fn rules_on_requests_never_allow_opaque_bytes_and_always_deny_them() {
     for operation in [methods(&[Method::GET]), paths(&["/x"]), paths(&["*"])] {
         let rules = || vec![rule(vec![], vec![operation.clone()])];
         let allow = inbound(&[policy("p", Action::Allow, rules())]);
-        assert_eq!(
-            denial(allow.authorize_connection(&peer("a/b"), 1)),
-            Denial::NoRuleAllows,
-            "{operation:?}"
-        );
+        let by = denial(allow.authorize_connection(&peer("a/b"), 1));
+        assert!(matches!(by, Denial::NoRuleAllows(_)), "{operation:?}");
         let deny = inbound(&[policy("p", Action::Deny, rules())]);
         assert!(
             matches!(denial(deny.authorize_connection(&peer("a/b"), 1)), Denial::Rule(_)),
@@ -259,7 +282,7 @@ fn a_policy_that_has_not_arrived_denies_everything() {
 #[test]
 fn strict_ports_demand_mutual_tls() {
     let strict = inbound_of(MutualTls::Strict, &[], &[]);
-    assert_eq!(denial(asks(&strict, "", "GET /")), Denial::MutualTlsRequired);
+    assert_eq!(denial(asks(&strict, "", "GET /")), Denial::MutualTlsRequired(Some("shop/strict".into())));
     assert!(passes(&strict, "a/b", "GET /"));
     assert_eq!(
         (strict.mutual_tls(8443), strict.mutual_tls(9090)),
@@ -282,7 +305,8 @@ fn a_policy_in_shadow_only_tells_what_it_would_have_done() {
     let inbound = inbound(&[shadow(Action::Allow, vec![rule(vec![account("shop/web")], vec![])])]);
     assert!(passes(&inbound, "other/x", "GET /"));
     assert_eq!(head_of(&inbound, "shop/web"), None);
-    assert_eq!(head_of(&inbound, "other/x"), Some(Verdict::Denied { by: Denial::NoRuleAllows }));
+    let by = denial(head_of(&inbound, "other/x").unwrap());
+    assert_eq!((by.reason(), by.policy()), (Reason::DeniedByPolicy, Some(&"shop/shadow".into())));
     assert!(inbound.shadow_connection(&peer("other/x"), 1).is_some());
     assert_eq!(head_of(&self::inbound(&[]), "other/x"), None);
 }

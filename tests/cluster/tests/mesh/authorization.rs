@@ -41,6 +41,7 @@ fn a_service_account_is_allowed_another_is_denied_and_the_denial_names_the_polic
     only(&space, "friend", "foe");
     let denied = space.logged("app=server", |entry| entry["http.status"] == 403).unwrap();
     assert!(denied["reason"].as_str().is_some_and(|reason| reason.starts_with("denied")), "{denied}");
+    assert_eq!(denied["policy"], "accounts/callers", "no rule allows it: {denied}");
     assert_eq!(denied["src.identity"], "spiffe://cluster.local/ns/accounts/sa/foe", "{denied}");
 
     space.apply(&policy("Deny", "friend")).unwrap();

@@ -202,6 +202,9 @@ fn one_tls_policy_decides_the_narrowest() {
         (all.inbound("shop/catalog-0").mutual_tls, all.inbound("shop/cart-0").mutual_tls),
         (Permissive, Strict)
     );
+    assert_eq!(all.inbound("shop/catalog-0").mutual_tls_by, "shop/n", "a sidecar can name what demands it");
+    assert_eq!(all.inbound("shop/cart-0").mutual_tls_by, "shop/w");
+    assert_eq!(shop("").inbound("shop/cart-0").mutual_tls_by, "");
     let ports = |pod: &str| {
         all.inbound(pod)
             .ports
@@ -218,6 +221,7 @@ fn the_meshs_mode_is_the_default() {
     let mesh = "\n---\napiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {mutualTls: Strict, trustDomain: example.org, tracing: {samplingPercent: 0.5, perSecond: 3}, drain: {linger: 1s}, unknownDestination: Refuse, accessLog: All}\n";
     let compiled = shop(mesh);
     assert_eq!(compiled.inbound("shop/cart-0").mutual_tls, MutualTls::Strict);
+    assert_eq!(compiled.inbound("shop/cart-0").mutual_tls_by, "mesh/mesh");
     let Some(Resource::Mesh(settings)) = compiled.config.resources.get(&Key::mesh()) else {
         panic!("no mesh")
     };
@@ -232,6 +236,7 @@ fn a_mesh_of_another_name_is_refused() {
     let compiled =
         shop("apiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: other}\nspec: {mutualTls: Strict}");
     assert_eq!(compiled.inbound("shop/cart-0").mutual_tls, MutualTls::Permissive);
+    assert_eq!(compiled.inbound("shop/cart-0").mutual_tls_by, "");
     assert!(
         compiled
             .says(Kind::Mesh, "", "other", Accepted)

@@ -83,6 +83,11 @@ fn injecting_again_changes_nothing_and_removing_gives_the_pod_back() {
     }
 }
 
+/// A pod's volumes, or a template's.
+fn volumes(pod: &Value) -> Vec<Value> {
+    pod["spec"]["volumes"].as_array().cloned().unwrap_or_default()
+}
+
 #[test]
 fn all_that_is_added_but_the_init_container_is_as_restricted_as_pod_security_wants() {
     for (name, pod) in pods() {
@@ -100,6 +105,17 @@ fn all_that_is_added_but_the_init_container_is_as_restricted_as_pod_security_wan
             ("capabilities", json!({"drop": ["ALL"]})),
         ] {
             assert_eq!(security[field], value, "{name}: {field}");
+        }
+        let (before, after) = (volumes(&pod), volumes(&injected.pod));
+        let added: Vec<_> = after.iter().filter(|volume| !before.contains(volume)).collect();
+        assert!(
+            added.iter().all(|volume| volume.get("emptyDir").or(volume.get("projected")).is_some()),
+            "{name}"
+        );
+        let is_ours = |mount: &Value| added.iter().any(|volume| volume["name"] == mount["name"]);
+        for container in all.clone().filter(|container| container["name"] != "weft-proxy") {
+            let mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
+            assert!(!mounts.iter().any(is_ours), "{name}: others see what is the sidecar's: {container}");
         }
         let init = all.clone().find(|container| container["name"] == "weft-init").unwrap();
         assert_eq!(init["securityContext"]["capabilities"], json!({"drop": ["ALL"], "add": ["NET_ADMIN"]}));

@@ -107,6 +107,7 @@ fn weft_needs_no_gateway_api_and_takes_it_up_when_it_comes() {
     let said = mesh.weft(&["check"]).unwrap();
     assert!(said.contains("warn  Gateway API: not installed"), "{said}");
     assert!(said.contains("a pod that asks for a sidecar gets one"), "{said}");
+    super::noticed(mesh, "weft-ca", "AuthorityMade", "a new root was made");
 
     let space = mesh.meshed("young").unwrap();
     space.run(&[App::new("server"), App::new("client")]).unwrap();

@@ -265,3 +265,16 @@ fn a_shell_takes_the_completions() {
     let read = Command::new("bash").arg("-n").arg(&file).output().unwrap();
     assert!(read.status.success() && read.stderr.is_empty(), "{read:?}");
 }
+
+#[test]
+fn every_verb_that_asks_a_cluster_finds_it_as_kubectl_does() {
+    let Some((mesh, _turn)) = super::turn() else { return };
+    let verbs = [&["check"][..], &["status"], &["upgrade"], &["uninstall"], &["inject", "--filename=-"]];
+    for verb in verbs {
+        for (flag, named) in [("--kubeconfig=/no/such/file", "/no/such/file"), ("--context=nobody", "nobody")] {
+            let output = mesh.try_weft(&[verb, &[flag]].concat(), &App::new("any").manifests()).unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && said.contains(named), "{verb:?} {flag}: {said}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The drill of docs/rotation.md, while traffic flows and certificates are renewed all the time.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 use weft_cluster::mesh::NAMESPACE;
 use weft_cluster::scenario::{App, Load, Mesh, Space, field};
@@ -9,6 +9,8 @@ use super::authority::{self, Ca};
 
 /// Life of a leaf, seconds: half of it passes between renewals.
 const LIFE: u64 = 40;
+/// Three clients, two servers, and one that waits.
+const SIDECARS: usize = 6;
 
 #[test]
 fn a_root_is_replaced_step_by_step_and_no_request_fails() {
@@ -16,7 +18,8 @@ fn a_root_is_replaced_step_by_step_and_no_request_fails() {
         return;
     };
     let space = mesh.meshed("rotation").unwrap();
-    space.run(&[App::new("server").replicas(2)]).unwrap();
+    // The elder is asked nothing until its turn comes.
+    space.run(&[App::new("server").replicas(2), App::new("elder")]).unwrap();
     let clients =
         [("kept", &[][..]), ("fresh", &["--fresh"]), ("streams", &["--http2"])].map(|(name, habit)| {
             space.steadily(name, &[&["http://server/", "--rate=40"], habit].concat()).unwrap()
@@ -50,9 +53,36 @@ fn a_root_is_replaced_step_by_step_and_no_request_fails() {
     unharmed(&clients);
 
     mesh.settle().unwrap();
+    // One that knew only the old root when it was made begins anew.
+    restarted(mesh, &space, "app=elder");
     space.run(&[App::new("newcomer")]).unwrap();
-    let answer = space.get("deployment/newcomer-v1", "http://server/", &[]).unwrap();
-    assert_eq!(answer.status(), Some(200), "{answer:?}");
+    for from in ["deployment/newcomer-v1", "deployment/elder-v1"] {
+        space.get_until(from, "http://server/", &[], |answer| answer.status() == Some(200)).unwrap();
+    }
+    unharmed(&clients);
+}
+
+/// Kills a pod's sidecar, and waits until it is ready again.
+fn restarted(mesh: &Mesh, space: &Space<'_>, label: &str) {
+    let sidecar = || {
+        let pods = space.pods(label)?;
+        let all = field(&pods[0], "status.initContainerStatuses").as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|status| status["name"] == "weft-proxy").context("no sidecar")
+    };
+    let id = sidecar().unwrap()["containerID"].as_str().unwrap().replace("containerd://", "");
+    let kill = ["--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", &id];
+    let killed = mesh.cluster.command("ctr").args(kill).output().unwrap();
+    assert!(killed.status.success(), "{killed:?}");
+    space
+        .until("the sidecar to be ready again", || {
+            let status = sidecar()?;
+            if status["restartCount"] == 1 && status["ready"] == true {
+                Ok(Some(()))
+            } else {
+                bail!("{status}")
+            }
+        })
+        .unwrap();
 }
 
 /// Waits until the mesh tells so many roots.
@@ -83,7 +113,7 @@ fn none_behind(mesh: &Mesh, space: &Space<'_>) {
         let behind =
             all.iter().find(|(sidecar, published)| sidecar["generation"].as_u64() != Some(*published));
         match behind {
-            None if all.len() >= 5 => Ok(Some(())),
+            None if all.len() >= SIDECARS => Ok(Some(())),
             other => bail!("{other:?} of {}", all.len()),
         }
     };
@@ -98,7 +128,7 @@ fn renewed(mesh: &Mesh, space: &Space<'_>) {
         let ends = |sidecar: &Value| sidecar["certificateEnds"].as_u64().unwrap_or_default();
         let old = all.iter().find(|(sidecar, _)| ends(sidecar) <= now + LIFE);
         match old {
-            None if all.len() >= 5 => Ok(Some(())),
+            None if all.len() >= SIDECARS => Ok(Some(())),
             other => bail!("{other:?} of {}", all.len()),
         }
     };

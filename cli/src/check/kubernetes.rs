@@ -15,7 +15,7 @@ use crate::cluster::explain;
 
 /// Oldest minor version of Kubernetes 1. Source: sidecars that are init containers are on by default
 /// since 1.29, CEL of matchConditions is there since 1.30.
-const OLDEST: u32 = 30;
+pub(super) const OLDEST: u32 = 30;
 /// Oldest kubelet. Source: sidecars that are init containers are on by default since 1.29.
 const OLDEST_KUBELET: u32 = 29;
 

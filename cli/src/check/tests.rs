@@ -229,3 +229,10 @@ fn what_time_does_not_mend_is_not_waited_for() {
     let young = installed::trust(&young, TODAY);
     assert!(young.list.iter().any(Finding::may_pass), "{young:?}");
 }
+
+#[test]
+fn the_chart_and_the_check_ask_for_the_same_kubernetes() {
+    let chart = include_str!("../../../k8s/chart/Chart.yaml");
+    let asked = format!("kubeVersion: \">=1.{}.0-0\"", kubernetes::OLDEST);
+    assert!(chart.lines().any(|line| line == asked), "{asked}\n{chart}");
+}

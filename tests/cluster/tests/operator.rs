@@ -23,7 +23,6 @@ mod webhook;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::bail;
-use serde_json::Value;
 use weft_cluster::cluster::Cluster;
 use weft_cluster::mesh::NAMESPACE;
 use weft_cluster::scenario::{Mesh, Space, Wish, field};
@@ -41,40 +40,47 @@ fn turn() -> Option<Turn> {
 /// A turn on a cluster with neither Weft nor the Gateway API's kinds.
 fn bare() -> Option<Turn> {
     let turn = turn()?;
-    removed(turn.0);
-    let crds = turn.0.cluster.kubectl(&["get", "crds", "--output=name"]).unwrap();
-    let gateway: Vec<&str> =
-        crds.lines().filter(|name| name.ends_with("gateway.networking.k8s.io")).collect();
+    let cluster = &turn.0.cluster;
+    let left = swept(turn.0);
+    let names = turn.0.weft(&["uninstall", "--force", "--crds"]).unwrap();
+    let deleted = turn.0.try_kubectl(&["delete", "--ignore-not-found", "--filename=-"], &names).unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    let crds = cluster.kubectl(&["get", "crds", "--output=name"]).unwrap();
+    let gateway = crds.lines().filter(|name| name.ends_with("gateway.networking.k8s.io")).map(str::to_owned);
+    let gateway: Vec<String> = gateway.collect();
     if !gateway.is_empty() {
-        turn.0.cluster.kubectl(&[&["delete"], &gateway[..]].concat()).unwrap();
+        cluster.kubectl(&words(&["delete"], &gateway)).unwrap();
+    }
+    if !left.is_empty() {
+        cluster.kubectl(&words(&["wait", "--for=delete", "--timeout=60s"], &left)).unwrap();
     }
     Some(turn)
 }
 
-/// A turn on a cluster where Weft was installed with these flags, after the Gateway API's kinds.
+/// A turn on a cluster where Weft is installed with these flags, beside the Gateway API's kinds, over
+/// whatever installation was there.
 fn installed(flags: &[&str]) -> Option<Turn> {
     let turn = turn()?;
-    removed(turn.0);
+    swept(turn.0);
     turn.0.cluster.install_gateway_api().unwrap();
     turn.0.install(flags).unwrap();
     Some(turn)
 }
 
-/// Removes Weft and what scenarios have left, however they ended.
-fn removed(mesh: &Mesh) {
+/// Deletes the namespaces that scenarios have left, however they ended, without waiting; gives their names.
+fn swept(mesh: &Mesh) -> Vec<String> {
     let spaces = mesh.cluster.kubectl(&["get", "namespaces", "--output=name"]).unwrap();
     let system = ["namespace/default", "namespace/weft-system"];
-    let left: Vec<&str> = spaces
-        .lines()
-        .filter(|name| !system.contains(name) && !name.starts_with("namespace/kube-"))
-        .collect();
+    let left = spaces.lines().filter(|name| !system.contains(name) && !name.starts_with("namespace/kube-"));
+    let left: Vec<String> = left.map(str::to_owned).collect();
     if !left.is_empty() {
-        mesh.cluster.kubectl(&[&["delete"], &left[..]].concat()).unwrap();
+        mesh.cluster.kubectl(&words(&["delete", "--wait=false"], &left)).unwrap();
     }
-    let names = mesh.weft(&["uninstall", "--force", "--crds"]).unwrap();
-    // In this order the last thing named is gone last.
-    let deleted = mesh.try_kubectl(&["delete", "--ignore-not-found", "--filename=-"], &names).unwrap();
-    assert!(deleted.status.success(), "{deleted:?}");
+    left
+}
+
+fn words<'w>(first: &[&'w str], more: &'w [String]) -> Vec<&'w str> {
+    first.iter().copied().chain(more.iter().map(String::as_str)).collect()
 }
 
 /// Waits until the cluster knows nothing of Weft any more, of whatever kind.
@@ -86,23 +92,30 @@ fn nothing_left(cluster: &Cluster) {
     let columns = "--output=custom-columns=KIND:.kind,NAME:.metadata.name,OF:.metadata.labels.app\\.kubernetes\\.io/part-of";
     let left = || {
         let all = cluster.kubectl(&["get", &kinds, "--all-namespaces", "--ignore-not-found", columns])?;
-        let ours = |line: &&str| line.contains(" weft") || line.contains("weft.dev");
+        let ours = |line: &&str| {
+            line.contains(" weft-") || line.contains("weft.dev") || line.trim_end().ends_with(" weft")
+        };
         let left: Vec<&str> = all.lines().filter(ours).collect();
         if left.is_empty() { Ok(Some(())) } else { bail!("{left:?}") }
     };
     cluster.wait_until(NAMESPACE, "nothing of Weft to be left", left).unwrap();
 }
 
-/// Waits for an event of this reason on an object of Weft's namespace; gives its message.
-fn noticed(mesh: &Mesh, about: &str, reason: &str) -> String {
+/// Waits for an event of this reason, in these words, on an object of Weft's namespace.
+fn noticed(mesh: &Mesh, about: &str, reason: &str, words: &str) {
     let look = || {
-        let about = format!("--field-selector=involvedObject.name={about},reason={reason}");
-        let text =
-            mesh.cluster.kubectl(&["get", "events", "--namespace", NAMESPACE, &about, "--output=json"])?;
-        let events: Value = serde_json::from_str(&text)?;
-        Ok(field(&events, "items.0.message").as_str().map(str::to_owned))
+        let of_it = format!("--field-selector=involvedObject.name={about},reason={reason}");
+        let said = mesh.cluster.kubectl(&[
+            "get",
+            "events",
+            "--namespace",
+            NAMESPACE,
+            &of_it,
+            "--output=jsonpath={.items[*].message}",
+        ])?;
+        if said.contains(words) { Ok(Some(())) } else { bail!("{said}") }
     };
-    mesh.cluster.wait_until(NAMESPACE, &format!("an event {reason} on {about}"), look).unwrap()
+    mesh.cluster.wait_until(NAMESPACE, &format!("an event {reason} on {about}"), look).unwrap();
 }
 
 /// Waits until a route's only parent says Accepted.

@@ -143,8 +143,12 @@ fn without_a_control_plane_traffic_goes_on_and_new_pods_say_what_they_wait_for()
             if said { Ok(Some(())) } else { anyhow::bail!("{log}") }
         })
         .unwrap();
-    let described = plain.kubectl(&["describe", "pod", "waiting"]).unwrap();
-    assert!(described.contains("Startup probe failed"), "{described}");
+    plain
+        .until("the kubelet to say that it waits", || {
+            let described = plain.kubectl(&["describe", "pod", "waiting"])?;
+            if described.contains("Startup probe failed") { Ok(Some(())) } else { anyhow::bail!(described) }
+        })
+        .unwrap();
     space.kubectl(&["scale", "deployment/server-v1", "--replicas=3"]).unwrap();
     space
         .until("the refused pod's message", || {
@@ -158,6 +162,10 @@ fn without_a_control_plane_traffic_goes_on_and_new_pods_say_what_they_wait_for()
             Ok(told.then_some(()))
         })
         .unwrap();
+    // A minute, by the clock of who asks 40 times a second.
+    for _ in 0..3 {
+        clients[0].successes_after(800).unwrap();
+    }
     unharmed(&clients);
 
     scale(cluster, 1);
@@ -173,7 +181,26 @@ fn without_a_control_plane_traffic_goes_on_and_new_pods_say_what_they_wait_for()
             }
         }
     }
+    no_storm(mesh);
     mesh.install(&[]).unwrap();
+}
+
+/// What the only replica has been through since it came back: each sidecar came once or so, and the API
+/// server was asked for each list once.
+fn no_storm(mesh: &Mesh) {
+    let replica = format!("pod/{}", mesh.replicas().unwrap().first().unwrap());
+    let told = mesh.forwarded(NAMESPACE, &replica, 15014, "/metrics").unwrap();
+    let metrics = told["body"].as_str().unwrap_or_else(|| panic!("{told}"));
+    let values = |name: &str| {
+        let lines = metrics.lines().filter(|line| line.starts_with(&format!("weft_control_plane_{name}")));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect::<Vec<u64>>()
+    };
+    let connected: u64 = values("sidecars_connected").iter().sum();
+    let accepted: u64 = values("connections_total{outcome=\"Accepted\"}").iter().sum();
+    // One connection for the stream and, of who is new, one for the certificate.
+    assert!(connected >= 7 && accepted <= 3 * connected, "{accepted} connections of {connected} sidecars");
+    let lists = values("watch_lists_total");
+    assert!(!lists.is_empty() && lists.iter().all(|lists| *lists == 1), "lists by kind: {lists:?}");
 }
 
 #[test]

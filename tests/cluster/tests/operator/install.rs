@@ -107,6 +107,7 @@ fn weft_needs_no_gateway_api_and_takes_it_up_when_it_comes() {
     let said = mesh.weft(&["check"]).unwrap();
     assert!(said.contains("warn  Gateway API: not installed"), "{said}");
     assert!(said.contains("a pod that asks for a sidecar gets one"), "{said}");
+    super::noticed(mesh, "weft-ca", "AuthorityMade", "a new root was made");
 
     let space = mesh.meshed("young").unwrap();
     space.run(&[App::new("server"), App::new("client")]).unwrap();
@@ -263,4 +264,17 @@ fn a_shell_takes_the_completions() {
     std::fs::write(&file, script).unwrap();
     let read = Command::new("bash").arg("-n").arg(&file).output().unwrap();
     assert!(read.status.success() && read.stderr.is_empty(), "{read:?}");
+}
+
+#[test]
+fn every_verb_that_asks_a_cluster_finds_it_as_kubectl_does() {
+    let Some((mesh, _turn)) = super::turn() else { return };
+    let verbs = [&["check"][..], &["status"], &["upgrade"], &["uninstall"], &["inject", "--filename=-"]];
+    for verb in verbs {
+        for (flag, named) in [("--kubeconfig=/no/such/file", "/no/such/file"), ("--context=nobody", "nobody")] {
+            let output = mesh.try_weft(&[verb, &[flag]].concat(), &App::new("any").manifests()).unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && said.contains(named), "{verb:?} {flag}: {said}");
+        }
+    }
 }

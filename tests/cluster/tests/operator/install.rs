@@ -271,7 +271,8 @@ fn every_verb_that_asks_a_cluster_finds_it_as_kubectl_does() {
     let Some((mesh, _turn)) = super::turn() else { return };
     let verbs = [&["check"][..], &["status"], &["upgrade"], &["uninstall"], &["inject", "--filename=-"]];
     for verb in verbs {
-        for (flag, named) in [("--kubeconfig=/no/such/file", "/no/such/file"), ("--context=nobody", "nobody")] {
+        for (flag, named) in [("--kubeconfig=/no/such/file", "/no/such/file"), ("--context=nobody", "nobody")]
+        {
             let output = mesh.try_weft(&[verb, &[flag]].concat(), &App::new("any").manifests()).unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!output.status.success() && said.contains(named), "{verb:?} {flag}: {said}");

@@ -99,8 +99,11 @@ async fn who_is_on_no_list_is_denied_in_the_name_of_the_lists() {
         let mesh = plan.manifest("lists.yaml", &lists).start().await;
         let welcome = Http::once(mesh.door("friend-0", "web:8080"), "/").await.unwrap();
         assert_eq!((welcome.status, welcome.body.as_str()), (200, "welcome"), "{protocol}");
-        let denied =
-            Wire::ask(mesh.door("client-0", "web:8080"), "GET / HTTP/1.1\r\nhost: web\r\n\r\n").await;
+        let denied = Wire::ask(
+            mesh.door("client-0", "web:8080"),
+            "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n",
+        )
+        .await;
         assert!(
             !denied.contains("welcome") && !denied.contains("friends"),
             "callers learn no names: {denied}"
@@ -152,6 +155,7 @@ async fn an_open_tcp_connection_ends_when_policy_newly_denies_it() {
     wire.rest().await;
     let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
     assert_eq!(line["reason"], "denied_by_policy", "{line}");
+    assert_eq!(line["policy"], "test/no-clients#locked-out", "{line}");
 }
 
 #[tokio::test]
@@ -175,6 +179,7 @@ async fn an_open_stream_of_http_ends_when_policy_newly_denies_it_upgraded_or_not
         wire.rest().await;
         let line = mesh.sidecar("web-0").logged("the refusal", has_reason).await;
         assert_eq!(line["reason"], "denied_by_policy", "{ask}: {line}");
+        assert_eq!(line["policy"], "test/no-clients#locked-out", "{ask}: {line}");
         assert_eq!(mesh.sidecar("web-0").metric("weft_limits_hit_total", &["stall_timeout"]).await, 0.0);
     }
 }

@@ -149,6 +149,8 @@ async fn serve_one(router: Router, stream: TcpStream, peer: SocketAddr) -> Resul
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // Who has said all that it will say still waits for the answer.
+        .half_close(true)
         .header_read_timeout(HEADERS)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)

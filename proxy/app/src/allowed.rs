@@ -9,8 +9,8 @@
 use std::rc::Rc;
 
 use http::{HeaderMap, Method, Uri};
-use weft_proxy_core::authorize::Verdict;
-use weft_proxy_core::{Head, Inbound, Peer, Reason};
+use weft_proxy_core::authorize::{Denial, Verdict};
+use weft_proxy_core::{Head, Inbound, Peer};
 
 use crate::seat::Seat;
 use crate::worker::Worker;
@@ -29,8 +29,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// Why it would not be allowed now; `None`: it would.
-    fn denied(&self, inbound: &Inbound, peer: &Peer, port: u16) -> Option<Reason> {
+    /// What would deny it now; `None`: nothing.
+    fn denied(&self, inbound: &Inbound, peer: &Peer, port: u16) -> Option<Denial> {
         // Policies look at no other field.
         let none = HeaderMap::new();
         let head = Head::of(&self.method, &self.uri, &none);
@@ -38,7 +38,7 @@ impl Asked {
             Verdict::Allowed { .. } => None,
             Verdict::Denied { by } => {
                 tracing::info!(%by, port, "an open stream is newly denied");
-                Some(by.reason())
+                Some(by)
             }
         }
     }
@@ -55,8 +55,8 @@ impl Allowed {
         &self.seat
     }
 
-    /// Why it would not be allowed now; `None`: it would.
-    pub(crate) fn denied(&self, inbound: &Inbound) -> Option<Reason> {
+    /// What would deny it now; `None`: nothing.
+    pub(crate) fn denied(&self, inbound: &Inbound) -> Option<Denial> {
         let (_, port) = self.seat.application()?;
         self.asked.denied(inbound, &self.seat.peer, port)
     }
@@ -82,14 +82,12 @@ impl Outliving {
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub(crate) async fn newly_denied(&self) -> Reason {
+    pub(crate) async fn newly_denied(&self) -> Denial {
         loop {
             self.worker.changed.notified().await;
             let inbound = self.worker.inbound();
-            if let Some(reason) =
-                inbound.and_then(|inbound| self.asked.denied(&inbound, &self.peer, self.port))
-            {
-                return reason;
+            if let Some(by) = inbound.and_then(|inbound| self.asked.denied(&inbound, &self.peer, self.port)) {
+                return by;
             }
         }
     }

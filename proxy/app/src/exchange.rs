@@ -145,8 +145,11 @@ impl Exchange {
     /// connection.
     pub(crate) fn judge_again(&self, inbound: &Inbound) {
         let Some(allowed) = self.allowed.get() else { return };
-        let Some(reason) = allowed.denied(inbound) else { return };
-        self.note(|record| record.reason(reason));
+        let Some(by) = allowed.denied(inbound) else { return };
+        self.note(|record| {
+            record.reason(by.reason());
+            by.policy().into_iter().for_each(|policy| record.policy(policy));
+        });
         let task = self.flow.task.borrow_mut().take();
         match task {
             Some(task) => {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use weft_proxy_core::authorize::Denial;
 use weft_proxy_core::retry::Failure;
 use weft_proxy_core::spec::Protocol;
 use weft_proxy_core::{Detection, Head, Hop, Identity, Inbound, Peer, Probe, Reason, Sent, Taken, hygiene};
@@ -163,9 +164,9 @@ async fn bytes(
 ) {
     match authorize_bytes(worker, inbound, &peer, here.port) {
         Ok(policy) => policy.iter().for_each(|policy| record.policy(policy)),
-        Err((reason, policy)) => {
-            policy.iter().for_each(|policy| record.policy(policy));
-            return stream::refuse(worker, sock, record, reason);
+        Err(by) => {
+            by.policy().into_iter().for_each(|policy| record.policy(policy));
+            return stream::refuse(worker, sock, record, by.reason());
         }
     }
     let target = Target::plain(here.address, worker.plane.limits.connect);
@@ -230,14 +231,13 @@ async fn https_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionReco
 
 /// Ready when a newer configuration denies what was allowed: the only reason for which a policy ends an
 /// open connection. Requests need no such watch, because each is judged.
-async fn newly_denied(worker: &Worker, peer: &Peer, port: u16) -> Reason {
+async fn newly_denied(worker: &Worker, peer: &Peer, port: u16) -> Denial {
     loop {
         worker.changed.notified().await;
         let Some(inbound) = worker.inbound() else { continue };
-        if let Err((reason, policy)) = authorize_bytes(worker, &inbound, peer, port) {
-            let policy = policy.as_ref().map(weft_proxy_core::Name::as_str);
-            tracing::info!(?policy, port, "an open connection is newly denied");
-            return reason;
+        if let Err(by) = authorize_bytes(worker, &inbound, peer, port) {
+            tracing::info!(%by, port, "an open connection is newly denied");
+            return by;
         }
     }
 }

@@ -9,6 +9,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use weft_proxy_core::Reason;
+use weft_proxy_core::authorize::Denial;
 use weft_proxy_net::http::{Conn, Ended, serve_http1, serve_http2};
 use weft_proxy_net::relay::{self, Relay, Relayed};
 use weft_proxy_net::sock::{Io, Sock};
@@ -135,7 +136,7 @@ fn unreadable(error: &hyper::Error) -> Option<Reason> {
 
 /// HTTP has ended with an agreement to go on otherwise: the rest is bytes.
 async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
-    let Some(Upgraded { upgrade, record, allowed }) = seat.take_upgrade() else { return };
+    let Some(Upgraded { upgrade, mut record, allowed }) = seat.take_upgrade() else { return };
     drop(seat);
     let upstream = upgrade.stream().await;
     let (Ok(downstream), Ok(upstream)) = (io.into_sock(), upstream.into_sock()) else { return };
@@ -149,9 +150,12 @@ async fn upgraded(worker: &Worker, seat: Rc<Seat>, io: Io) {
     let mut relaying = std::pin::pin!(Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)));
     let (moved, ending) = tokio::select! {
         relayed = relaying.as_mut() => ((relayed.up, relayed.down), ending(worker, relayed)),
-        reason = forbidden => {
+        by = forbidden => {
             relaying.abort();
-            (relaying.moved(), Ending::Failed(reason))
+            if let (Some(record), Some(policy)) = (&mut record, by.policy()) {
+                record.policy(policy);
+            }
+            (relaying.moved(), Ending::Failed(by.reason()))
         }
     };
     if let Some(mut record) = record {
@@ -167,16 +171,17 @@ pub(crate) async fn relay(
     upstream: Sock,
     mut record: ConnectionRecord,
     edge: &std::sync::Arc<Edge>,
-    forbidden: impl Future<Output = Reason>,
+    forbidden: impl Future<Output = Denial>,
 ) {
     record.relay(edge, upstream.peer_addr().ok(), worker.now());
     let idle = worker.plane.limits.idle;
     let mut relaying = std::pin::pin!(Relay::new(downstream, upstream, worker.sweep.watch(), Some(idle)));
     let (moved, ending) = tokio::select! {
         relayed = relaying.as_mut() => ((relayed.up, relayed.down), ending(worker, relayed)),
-        reason = forbidden => {
+        by = forbidden => {
             relaying.abort();
-            (relaying.moved(), Ending::Failed(reason))
+            by.policy().into_iter().for_each(|policy| record.policy(policy));
+            (relaying.moved(), Ending::Failed(by.reason()))
         }
     };
     record.carried(moved.0, moved.1);

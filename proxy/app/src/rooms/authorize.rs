@@ -62,16 +62,15 @@ pub(crate) fn authorize_bytes(
     inbound: &Inbound,
     peer: &weft_proxy_core::Peer,
     port: u16,
-) -> Result<Option<Name>, (Reason, Option<Name>)> {
+) -> Result<Option<Name>, Denial> {
     if let Some(shadow) = inbound.shadow_connection(peer, port) {
         count(worker, &shadow, true);
     }
     let verdict = inbound.authorize_connection(peer, port);
     count(worker, &verdict, false);
-    let policy = deciding(&verdict);
     match verdict {
-        Verdict::Allowed { .. } => Ok(policy),
-        Verdict::Denied { by } => Err((by.reason(), policy)),
+        Verdict::Allowed { by } => Ok(by.map(|rule| rule.full.clone())),
+        Verdict::Denied { by } => Err(by),
     }
 }
 

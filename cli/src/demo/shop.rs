@@ -20,6 +20,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Arguments of one service.
 #[derive(Debug, Clone, Args)]
@@ -43,7 +46,8 @@ struct Service {
     broken: AtomicBool,
 }
 
-/// Serves until the process is ended.
+/// Serves until it is told to end (SIGTERM), and then finishes what it is at: the first process of a container
+/// that does not listen for that signal is waited for in vain, 30 s each time.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -52,20 +56,53 @@ struct Service {
 /// Dropping the future stops serving.
 pub(crate) async fn serve(args: ServiceArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen).await?;
+    let mut told = signal(SignalKind::terminate())?;
+    serve_until(listener, args, async move {
+        told.recv().await;
+    })
+    .await
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    args: ServiceArgs,
+    told: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut told = std::pin::pin!(told);
     let service = Arc::new(Service { args, broken: AtomicBool::new(false) });
+    let (leave, leaving) = watch::channel(false);
+    let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await?;
+        tokio::select! {
+            accepted = listener.accept() => {
+                connections.spawn(connection(service.clone(), accepted?.0, leaving.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+            () = told.as_mut() => break,
+        }
+    }
+    drop(listener);
+    leave.send_replace(true);
+    // Whoever is not done by then is cut off.
+    let _ = tokio::time::timeout(LAST_WORDS, connections.join_all()).await;
+    Ok(())
+}
+
+/// One connection; once the service leaves, its current request is its last.
+async fn connection(service: Arc<Service>, stream: TcpStream, mut leaving: watch::Receiver<bool>) {
+    let answer = hyper::service::service_fn(move |request| {
         let service = service.clone();
-        tokio::spawn(async move {
-            let answer = hyper::service::service_fn(move |request| {
-                let service = service.clone();
-                async move { Ok::<_, Infallible>(service.answer(request).await) }
-            });
-            // A caller that leaves is no concern of the service.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-        });
+        async move { Ok::<_, Infallible>(service.answer(request).await) }
+    });
+    let http = hyper::server::conn::http1::Builder::new();
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), answer));
+    tokio::select! {
+        // A caller that leaves is no concern of the service.
+        _ = serving.as_mut() => {}
+        _ = leaving.changed() => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
     }
 }
 
@@ -144,5 +181,42 @@ fn reply(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
 const TRACE_HEADERS: [&str; 7] =
     ["traceparent", "tracestate", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled", "x-request-id"];
 
+/// For what is in flight when it ends. Source: well below the 30 s that Kubernetes waits.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Source: longer than any sidecar deadline in the demo's manifests.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn a_service_that_is_told_to_end_finishes_what_it_is_at_and_takes_nothing_new() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let args = ServiceArgs {
+            pod: "front".to_owned(),
+            version: "v1".to_owned(),
+            listen: address,
+            calls: vec![format!("other={}/", other.local_addr().unwrap())],
+        };
+        let (tell, told) = oneshot::channel();
+        let serving = tokio::spawn(serve_until(listener, args, async move { drop(told.await) }));
+        let asking = tokio::spawn(async move { get(&format!("{address}/"), &HeaderMap::new()).await });
+        let (mut asked, _) = other.accept().await.unwrap();
+        tell.send(()).unwrap();
+        // Refused once it has heard; what it is at goes on.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        let (status, body) = asking.await.unwrap().unwrap();
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+        serving.await.unwrap().unwrap();
+        let mut rest = Vec::new();
+        asked.read_to_end(&mut rest).await.unwrap();
+    }
+}

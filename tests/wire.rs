@@ -13,24 +13,19 @@ mod collector;
 #[path = "wire/tap.rs"]
 mod tap;
 
-use std::fs::File;
-use std::hash::BuildHasher as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 
-use clap::Parser as _;
 use collector::Collector;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::Value;
 use tap::Tap;
-use weft_proxy::init::{self, InitArgs};
 use weft_tests::in_netns;
 use weft_tests::mesh::{DEADLINE, until};
-use weft_tests::netns::{Namespace, Running, has_other_users, join};
+use weft_tests::netns::crew::{Crew, capture};
+use weft_tests::netns::{Namespace, has_other_users, join};
 
 const MANIFESTS: &str = "\
 apiVersion: weft.dev/v1alpha1
@@ -59,18 +54,16 @@ const TOKENS: &str = "\
 - {token: join-token-of-client-0, workload: test/client-0}
 - {token: join-token-of-server-0, workload: test/server-0}
 ";
-/// The group of the sidecars: by it their own connections are told from the application's.
-const GROUP: u32 = 4711;
 /// What must not be seen on the wire.
 const SECRET: &str = "nobody-between-may-read-this";
 
 /// The namespaces, and what runs in them.
 struct Place {
+    // Its processes end before their namespaces do.
+    crew: Crew,
     client: Namespace,
     between: Namespace,
     server: Namespace,
-    folder: PathBuf,
-    running: Vec<Running>,
 }
 
 impl Place {
@@ -82,102 +75,37 @@ impl Place {
         client.route("0.0.0.0/0", "10.88.1.1").unwrap();
         server.route("0.0.0.0/0", "10.88.2.1").unwrap();
         between.set_parameter("net.ipv4.ip_forward", "1").unwrap();
-        // By chance, because process ids repeat in namespaces of their own.
-        let chance = std::hash::RandomState::new().hash_one(SECRET);
-        let folder = std::env::temp_dir().join(format!("weft-wire-{chance:016x}"));
-        std::fs::create_dir_all(folder.join("manifests")).unwrap();
-        std::fs::write(folder.join("manifests/all.yaml"), MANIFESTS).unwrap();
-        std::fs::write(folder.join("tokens.yaml"), TOKENS).unwrap();
-        Self { client, between, server, folder, running: Vec::new() }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
-    }
-
-    /// Starts a process of the mesh and waits until it is ready.
-    async fn start(&mut self, namespace: fn(&Self) -> &Namespace, name: &str, flags: &[String]) {
-        let ready = self.path(&format!("{name}.ready"));
-        let log = File::create(self.path(&format!("{name}.log"))).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weft-mesh-part"));
-        command.args(flags).arg(format!("--ready-file={ready}")).stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        if has_other_users() {
-            command.gid(GROUP);
-        }
-        let running = namespace(self).spawn(&mut command).unwrap();
-        self.running.push(running);
-        until(&format!("{name} is ready"), async || std::path::Path::new(&ready).exists().then_some(()))
-            .await;
+        let crew = Crew::new(env!("CARGO_BIN_EXE_weft-mesh-part"), MANIFESTS, TOKENS);
+        Self { crew, client, between, server }
     }
 
     async fn start_control_plane(&mut self) {
-        let flags = [
-            "control-plane".to_owned(),
-            "--listen=0.0.0.0:15010".to_owned(),
-            "--admin=127.0.0.1:0".to_owned(),
-            format!("--manifests={}", self.path("manifests")),
-            format!("--join-tokens={}", self.path("tokens.yaml")),
-            format!("--write-trust-anchors={}", self.path("anchors.pem")),
-        ];
-        self.start(|place| &place.between, "control-plane", &flags).await;
+        self.crew.start_control_plane(&self.between, "0.0.0.0:15010").await;
     }
 
-    async fn start_sidecar(&mut self, namespace: fn(&Self) -> &Namespace, pod: &str, gateway: &str) {
+    async fn start_sidecar(&mut self, pod: &str, gateway: &str) {
+        let namespace = if pod == "client-0" { &self.client } else { &self.server };
         let flags = [
             "proxy".to_owned(),
             format!("--workload=test/{pod}"),
             format!("--control-plane={gateway}:15010"),
-            format!("--trust-anchors={}", self.path("anchors.pem")),
+            format!("--trust-anchors={}", self.crew.path("anchors.pem")),
             format!("--join-token=join-token-of-{pod}"),
             "--transparent-outbound=0.0.0.0:15001".to_owned(),
             "--transparent-inbound=0.0.0.0:15006".to_owned(),
             "--admin=127.0.0.1:15020".to_owned(),
-            format!("--access-log-file={}", self.path(&format!("{pod}.access.log"))),
+            format!("--access-log-file={}", self.crew.path(&format!("{pod}.access.log"))),
             format!("--otlp=http://{gateway}:4317"),
             "--workers=1".to_owned(),
         ];
-        self.start(namespace, pod, &flags).await;
-        capture(namespace(self));
+        self.crew.start(namespace, pod, &flags).await;
+        capture(namespace, "10.96.0.0/16");
     }
 
     /// What a sidecar logged about its first request, once it has.
     async fn logged(&self, pod: &str) -> Value {
-        let path = self.path(&format!("{pod}.access.log"));
-        until("a request is logged", async || {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            text.lines().find_map(|line| serde_json::from_str(line).ok())
-        })
-        .await
+        self.crew.logged(pod, "a request is logged", |_| true).await
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.running.clear();
-        if std::thread::panicking() {
-            for name in ["control-plane", "client-0", "server-0"] {
-                let log = std::fs::read_to_string(self.folder.join(format!("{name}.log")));
-                eprintln!("--- {name} said:\n{}", log.unwrap_or_default());
-            }
-        }
-        // A folder that stays is no failure.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// `weft-proxy init` in a pod.
-fn capture(namespace: &Namespace) {
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        init: InitArgs,
-    }
-    let group = format!("--proxy-gid={GROUP}");
-    // Where root is the only user there is, the sidecars are told from the application by where they go.
-    let flag = if has_other_users() { &group } else { "--only-outbound-cidrs=10.96.0.0/16" };
-    let args = Line::try_parse_from(["init", flag]).unwrap().init;
-    namespace.run(|| init::run(args)).unwrap();
 }
 
 /// An application that tells what it reads.
@@ -262,8 +190,8 @@ fn a_plain_request_is_tls_1_3_on_the_wire_plain_at_the_server_and_one_trace() {
         let collector = Collector::on(collecting);
         let hear = application(&place.server);
         place.start_control_plane().await;
-        place.start_sidecar(|place| &place.client, "client-0", "10.88.1.1").await;
-        place.start_sidecar(|place| &place.server, "server-0", "10.88.2.1").await;
+        place.start_sidecar("client-0", "10.88.1.1").await;
+        place.start_sidecar("server-0", "10.88.2.1").await;
         let tap = Tap::on(&place.between);
 
         let answer = ask(&place.client, "10.96.0.10:80");
@@ -325,8 +253,8 @@ fn a_call_by_the_pods_own_address_is_mutual_tls_too() {
         let _collecting = place.between.run(|| TcpListener::bind("0.0.0.0:4317").unwrap());
         let hear = application(&place.server);
         place.start_control_plane().await;
-        place.start_sidecar(|place| &place.client, "client-0", "10.88.1.1").await;
-        place.start_sidecar(|place| &place.server, "server-0", "10.88.2.1").await;
+        place.start_sidecar("client-0", "10.88.1.1").await;
+        place.start_sidecar("server-0", "10.88.2.1").await;
         // Where sidecars are told by where they go, pods' addresses are theirs alone: the application's
         // own calls to them are not captured, and there is nothing to see.
         if !has_other_users() {

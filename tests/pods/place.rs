@@ -9,32 +9,24 @@
 //! Invariant: the node's end of a pod's cable is where its kubelet probes from; the manifests say so.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::hash::BuildHasher as _;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use clap::Parser as _;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use weft_proxy::init::{self, InitArgs};
-use weft_tests::mesh::until;
-use weft_tests::netns::{Namespace, Running, has_other_users, join};
+use weft_tests::netns::crew::{Crew, capture};
+use weft_tests::netns::{Namespace, join};
 
 /// Longer than any answer takes on a loaded machine; no test waits for it to pass.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-/// The group of the sidecars: by it their own connections are told from the application's.
-const GROUP: u32 = 4711;
 
 /// A node with pods.
 pub(crate) struct Place {
+    // Its processes end before their namespaces do.
+    crew: Crew,
     pub(crate) node: Namespace,
     pods: BTreeMap<&'static str, Namespace>,
-    folder: PathBuf,
-    running: Vec<Running>,
 }
 
 impl Place {
@@ -43,17 +35,12 @@ impl Place {
         let node = Namespace::new().unwrap();
         node.set_parameter("net.ipv4.ip_forward", "1").unwrap();
         node.set_parameter("net.ipv6.conf.all.forwarding", "1").unwrap();
-        // By chance, because process ids repeat in namespaces of their own.
-        let chance = std::hash::RandomState::new().hash_one(manifests);
-        let folder = std::env::temp_dir().join(format!("weft-pods-{chance:016x}"));
-        std::fs::create_dir_all(folder.join("manifests")).unwrap();
-        let mut place = Self { node, pods: BTreeMap::new(), folder, running: Vec::new() };
-        let mut tokens = String::new();
+        let (mut tokens, mut spaces) = (String::new(), BTreeMap::new());
         for (number, name) in (1..).zip(pods) {
             let pod = Namespace::new().unwrap();
             join(
                 &pod.end("eth0", &[&format!("10.88.{number}.2/24"), &format!("fd88:{number}::2/64")]),
-                &place.node.end(
+                &node.end(
                     &format!("pod{number}"),
                     &[
                         &format!("10.88.{number}.1/24"),
@@ -65,12 +52,11 @@ impl Place {
             .unwrap();
             pod.route("0.0.0.0/0", &format!("10.88.{number}.1")).unwrap();
             pod.route("::/0", &format!("fd88:{number}::1")).unwrap();
-            place.pods.insert(name, pod);
+            spaces.insert(*name, pod);
             tokens += &format!("- {{token: join-token-of-{name}, workload: test/{name}}}\n");
         }
-        std::fs::write(place.folder.join("tokens.yaml"), tokens).unwrap();
-        std::fs::write(place.folder.join("manifests/all.yaml"), format!("{MESH}---\n{manifests}")).unwrap();
-        place
+        let program = env!("CARGO_BIN_EXE_weft-mesh-part");
+        Self { crew: Crew::new(program, &format!("{MESH}---\n{manifests}"), &tokens), node, pods: spaces }
     }
 
     /// A pod's namespace.
@@ -78,38 +64,9 @@ impl Place {
         &self.pods[name]
     }
 
-    fn path(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
-    }
-
-    /// Starts a process of the mesh and waits until it is ready.
-    async fn start(&mut self, namespace: Option<&str>, name: &str, flags: &[String]) {
-        let ready = self.path(&format!("{name}.ready"));
-        let log = File::create(self.path(&format!("{name}.log"))).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weft-mesh-part"));
-        command.args(flags).arg(format!("--ready-file={ready}")).stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        if has_other_users() {
-            std::os::unix::process::CommandExt::gid(&mut command, GROUP);
-        }
-        let namespace = namespace.map_or(&self.node, |pod| &self.pods[pod]);
-        let running = namespace.spawn(&mut command).unwrap();
-        self.running.push(running);
-        until(&format!("{name} is ready"), async || std::path::Path::new(&ready).exists().then_some(()))
-            .await;
-    }
-
     /// Starts the control plane on the node.
     pub(crate) async fn start_control_plane(&mut self) {
-        let flags = [
-            "control-plane".to_owned(),
-            "--listen=[::]:15010".to_owned(),
-            "--admin=127.0.0.1:0".to_owned(),
-            format!("--manifests={}", self.path("manifests")),
-            format!("--join-tokens={}", self.path("tokens.yaml")),
-            format!("--write-trust-anchors={}", self.path("anchors.pem")),
-        ];
-        self.start(None, "control-plane", &flags).await;
+        self.crew.start_control_plane(&self.node, "[::]:15010").await;
     }
 
     /// Redirects a pod's connections and starts its sidecar, set up as the injector does.
@@ -119,8 +76,8 @@ impl Place {
 
     /// The same, with one flag more.
     pub(crate) async fn start_sidecar_with(&mut self, number: u8, pod: &str, flag: Option<&str>) {
-        capture(&self.pods[pod]);
-        let anchors = std::fs::read_to_string(self.path("anchors.pem")).unwrap();
+        capture(&self.pods[pod], "10.96.0.0/16,fd96::/64");
+        let anchors = std::fs::read_to_string(self.crew.path("anchors.pem")).unwrap();
         let mut flags = vec![
             "proxy".to_owned(),
             format!("--workload=test/{pod}"),
@@ -130,51 +87,17 @@ impl Place {
             "--transparent-outbound=[::]:15001".to_owned(),
             "--transparent-inbound=[::]:15006".to_owned(),
             "--admin=[::]:15020".to_owned(),
-            format!("--access-log-file={}", self.path(&format!("{pod}.access.log"))),
+            format!("--access-log-file={}", self.crew.path(&format!("{pod}.access.log"))),
             "--workers=1".to_owned(),
         ];
         flags.extend(flag.map(str::to_owned));
-        self.start(Some(pod), pod, &flags).await;
+        self.crew.start(&self.pods[pod], pod, &flags).await;
     }
 
     /// The first line of a sidecar's access log that is as asked, once there is one.
     pub(crate) async fn logged(&self, pod: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-        let path = self.path(&format!("{pod}.access.log"));
-        until(what, async || {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            text.lines().filter_map(|line| serde_json::from_str(line).ok()).find(|line| is_it(line))
-        })
-        .await
+        self.crew.logged(pod, what, is_it).await
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.running.clear();
-        if std::thread::panicking() {
-            let logs = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-            for log in logs.filter(|log| log.path().extension().is_some_and(|end| end == "log")) {
-                let text = std::fs::read_to_string(log.path()).unwrap_or_default();
-                eprintln!("--- {} said:\n{text}", log.path().display());
-            }
-        }
-        // A folder that stays is no failure.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// `weft-proxy init` in a pod.
-fn capture(namespace: &Namespace) {
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        init: InitArgs,
-    }
-    let group = format!("--proxy-gid={GROUP}");
-    // Where root is the only user there is, the sidecars are told from the application by where they go.
-    let flag = if has_other_users() { &group } else { "--only-outbound-cidrs=10.96.0.0/16,fd96::/64" };
-    let args = Line::try_parse_from(["init", flag]).unwrap().init;
-    namespace.run(|| init::run(args)).unwrap();
 }
 
 /// An application in `namespace` that answers every request with its name, the request's target and the

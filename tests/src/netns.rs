@@ -25,6 +25,7 @@
 //! test's captured output, and with `CI=true` it is a failure.
 //! Invariant: `/proc` still shows the outer process ids: `/proc/self` is right, `/proc/<child>` is not.
 
+pub mod crew;
 mod link;
 pub mod unshare;
 

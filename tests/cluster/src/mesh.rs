@@ -95,24 +95,6 @@ impl Programs {
 }
 
 impl Cluster {
-    /// [`shared`](Self::shared), with the Gateway API's kinds and Weft installed, from this checkout.
-    ///
-    /// # Panics
-    /// It did not come up or Weft did not; or it cannot, and `CI=true`.
-    pub fn meshed() -> Option<&'static Self> {
-        static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
-        let cluster = Self::shared()?;
-        let install = || {
-            cluster.install_gateway_api()?;
-            cluster.install_weft(Programs::shared()?, &[])
-        };
-        let install = || install().map_err(|error: anyhow::Error| format!("{error:#}"));
-        if let Err(error) = INSTALLED.get_or_init(install) {
-            panic!("Weft was not installed: {error}");
-        }
-        Some(cluster)
-    }
-
     /// Installs the standard channel's kinds of the Gateway API.
     ///
     /// # Errors
@@ -153,14 +135,6 @@ impl Cluster {
             std::fs::remove_file(archive)?;
         }
         Ok(())
-    }
-
-    /// Runs `weft` inside, with `KUBECONFIG` set; gives what it wrote to its standard output.
-    ///
-    /// # Errors
-    /// What it wrote to its standard error.
-    pub fn weft(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        program::output(self.command(Programs::shared()?.file("weft")).args(arguments))
     }
 }
 

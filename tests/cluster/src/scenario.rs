@@ -133,14 +133,6 @@ impl Mesh {
         program::fed(self.weft_command().args(arguments), input.as_bytes())
     }
 
-    /// Runs `kubectl`, whether it succeeds or not, reading `input`.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
-        program::fed(self.cluster.command("kubectl").args(arguments), input.as_bytes())
-    }
-
     fn weft_command(&self) -> Command {
         self.cluster.command(self.programs.file("weft"))
     }

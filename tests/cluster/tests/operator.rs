@@ -43,7 +43,7 @@ fn bare() -> Option<Turn> {
     let cluster = &turn.0.cluster;
     let left = swept(turn.0);
     let names = turn.0.weft(&["uninstall", "--force", "--crds"]).unwrap();
-    let deleted = turn.0.try_kubectl(&["delete", "--ignore-not-found", "--filename=-"], &names).unwrap();
+    let deleted = cluster.try_kubectl(&["delete", "--ignore-not-found", "--filename=-"], &names).unwrap();
     assert!(deleted.status.success(), "{deleted:?}");
     let crds = cluster.kubectl(&["get", "crds", "--output=name"]).unwrap();
     let gateway = crds.lines().filter(|name| name.ends_with("gateway.networking.k8s.io")).map(str::to_owned);

@@ -16,12 +16,12 @@ impl Cluster {
         program::output(self.command("kubectl").args(arguments))
     }
 
-    /// Runs `kubectl`, whether it succeeds or not.
+    /// Runs `kubectl`, whether it succeeds or not, reading `input`.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn try_kubectl(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        program::fed(self.command("kubectl").args(arguments), &[])
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        program::fed(self.command("kubectl").args(arguments), input.as_bytes())
     }
 
     /// Applies manifests; gives what became of each.
@@ -61,7 +61,7 @@ impl Cluster {
             self.kubectl(&[&["label", "namespace", name], labels].concat())?;
         }
         let account = || {
-            let found = self.try_kubectl(&["get", "serviceaccount", "default", "--namespace", name])?;
+            let found = self.try_kubectl(&["get", "serviceaccount", "default", "--namespace", name], "")?;
             Ok(found.status.success().then_some(()))
         };
         self.wait_until(name, "the namespace's default service account", account)
@@ -96,7 +96,7 @@ impl Cluster {
     /// It has not in time; with what its namespace looks like.
     pub fn rolled_out(&self, namespace: &str, workload: &str) -> anyhow::Result<()> {
         let arguments = ["rollout", "status", "--namespace", namespace, workload, "--timeout=5s"];
-        let rolled = || Ok(self.try_kubectl(&arguments)?.status.success().then_some(()));
+        let rolled = || Ok(self.try_kubectl(&arguments, "")?.status.success().then_some(()));
         self.wait_until(namespace, &format!("{workload} to roll out"), rolled)
     }
 }

@@ -54,7 +54,7 @@ spec:
 fn applied(mesh: &Mesh, verb: &[&str], options: &[&str]) -> String {
     let manifests = mesh.weft(verb).unwrap();
     let arguments = [&["apply", "--filename=-"], options].concat();
-    let output = mesh.try_kubectl(&arguments, &manifests).unwrap();
+    let output = mesh.cluster.try_kubectl(&arguments, &manifests).unwrap();
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(output.status.success(), "{said}");

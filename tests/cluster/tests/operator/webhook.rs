@@ -27,7 +27,7 @@ fn five_hundred_pods_are_shown_to_the_webhook_and_what_each_waited_is_told() {
     let before = [ours(mesh), theirs(mesh)];
     let mut arguments = vec!["create", "--dry-run=server", "--namespace", &space.name, "--filename=-"];
     arguments.push("--output=jsonpath={.metadata.annotations.weft\\.dev/sidecar}");
-    let output = mesh.try_kubectl(&arguments, &pods.join("\n---\n")).unwrap();
+    let output = mesh.cluster.try_kubectl(&arguments, &pods.join("\n---\n")).unwrap();
     let marks = String::from_utf8_lossy(&output.stdout).matches("injected").count();
     assert_eq!((output.status.success(), marks), (true, PODS), "{}", String::from_utf8_lossy(&output.stderr));
     let after = [ours(mesh), theirs(mesh)];

@@ -83,12 +83,6 @@ impl Outliving {
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn newly_denied(&self) -> Denial {
-        loop {
-            self.worker.changed.notified().await;
-            let inbound = self.worker.inbound();
-            if let Some(by) = inbound.and_then(|inbound| self.asked.denied(&inbound, &self.peer, self.port)) {
-                return by;
-            }
-        }
+        self.worker.newly_denied(|inbound| self.asked.denied(inbound, &self.peer, self.port)).await
     }
 }

@@ -232,14 +232,9 @@ async fn https_probe(worker: &Rc<Worker>, sock: Sock, mut record: ConnectionReco
 /// Ready when a newer configuration denies what was allowed: the only reason for which a policy ends an
 /// open connection. Requests need no such watch, because each is judged.
 async fn newly_denied(worker: &Worker, peer: &Peer, port: u16) -> Denial {
-    loop {
-        worker.changed.notified().await;
-        let Some(inbound) = worker.inbound() else { continue };
-        if let Err(by) = authorize_bytes(worker, &inbound, peer, port) {
-            tracing::info!(%by, port, "an open connection is newly denied");
-            return by;
-        }
-    }
+    let by = worker.newly_denied(|inbound| authorize_bytes(worker, inbound, peer, port).err()).await;
+    tracing::info!(%by, port, "an open connection is newly denied");
+    by
 }
 
 /// One request for the application.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
-use weft_proxy_core::authorize::RuleRef;
+use weft_proxy_core::authorize::{Denial, RuleRef};
 use weft_proxy_core::{
     Backend, Chance, Endpoint, Inbound, Moment, Name, Outbound, Snapshot, Target, Turns, spec,
 };
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     edges: RefCell<Kept<Edge>>,
     rules: RefCell<Kept<RuleMeter>>,
     /// Wakes who waits for a newer snapshot.
-    pub(crate) changed: Notify,
+    changed: Notify,
     snapshot: RefCell<Arc<Snapshot>>,
     generation: Cell<u64>,
     /// Generation by which requests under way were last judged.
@@ -164,6 +164,19 @@ impl Worker {
     pub(crate) fn inbound(&self) -> Option<Arc<Inbound>> {
         self.refresh();
         self.snapshot.borrow().inbound.clone()
+    }
+
+    /// Ready when a newer configuration denies, as `judge` finds, what was allowed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn newly_denied(&self, judge: impl Fn(&Inbound) -> Option<Denial>) -> Denial {
+        loop {
+            self.changed.notified().await;
+            if let Some(by) = self.inbound().and_then(|inbound| judge(&inbound)) {
+                return by;
+            }
+        }
     }
 
     /// Takes over a newer snapshot, if there is one.

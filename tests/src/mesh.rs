@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use app::{Answer, App, Http, reply};
-pub use look::{DEADLINE, in_time, until};
+pub use look::{DEADLINE, in_time, until, until_within};
 pub use manifest::{Pod, Standing};
 pub use part::Part;
 pub use sidecar::Sidecar;

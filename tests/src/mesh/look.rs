@@ -15,9 +15,17 @@ const LOOK: Duration = Duration::from_millis(10);
 /// # Cancel safety
 /// That of the future.
 pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, future).await {
+    within(DEADLINE, what, future).await
+}
+
+/// [`in_time`] with a deadline of its own.
+///
+/// # Cancel safety
+/// That of the future.
+async fn within<T>(deadline: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(deadline, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what:?}: nothing within {} s", DEADLINE.as_secs()),
+        Err(_) => panic!("{what:?}: nothing within {} s", deadline.as_secs()),
     }
 }
 
@@ -25,7 +33,15 @@ pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 ///
 /// # Cancel safety
 /// That of the looks.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(DEADLINE, what, look).await
+}
+
+/// [`until`] with a deadline of its own.
+///
+/// # Cancel safety
+/// That of the looks.
+pub async fn until_within<T>(deadline: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         let mut timer = tokio::time::interval(LOOK);
         loop {
@@ -35,5 +51,5 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
             }
         }
     };
-    in_time(what, looking).await
+    within(deadline, what, looking).await
 }

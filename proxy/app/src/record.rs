@@ -174,6 +174,7 @@ impl Ledger {
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
             entry.authority.push_str(start(authority.unwrap_or_default()));
+            self.0.sheet.keep(&mut entry, head.uri, head.headers);
         }
         Record::on(entry, &self.0)
     }

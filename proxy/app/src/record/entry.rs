@@ -34,6 +34,10 @@ pub struct Entry {
     pub path: String,
     /// Host asked for; empty when nobody will read it.
     pub authority: String,
+    /// Query as far as it may be written; empty when nobody will read it.
+    pub query: String,
+    /// Header fields that are to be written, by the names that they were given.
+    pub fields: Vec<(Arc<str>, String)>,
     /// Who connected.
     pub client: Option<SocketAddr>,
     /// Where the client wanted to go.
@@ -89,6 +93,8 @@ impl Entry {
             method: None,
             path: String::new(),
             authority: String::new(),
+            query: String::new(),
+            fields: Vec::new(),
             client: None,
             destination: None,
             started: Moment(0),
@@ -127,6 +133,9 @@ impl Entry {
         self.path.shrink_to(KEPT_TEXT);
         self.authority.clear();
         self.authority.shrink_to(KEPT_TEXT);
+        self.query.clear();
+        self.query.shrink_to(KEPT_TEXT);
+        self.fields.clear();
         (self.version, self.method, self.client, self.destination) = (None, None, None, None);
         (self.sent, self.first_byte, self.status, self.grpc) = (None, None, None, None);
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);

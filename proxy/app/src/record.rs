@@ -4,7 +4,8 @@
 //! closes it when the answer's last byte has left. Closing counts it on its
 //! edge, writes its line to the access log and hands its spans to the exporter.
 //!
-//! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
+//! Invariant: closed exactly once, by value or by being dropped: with the reason "cancelled", or "draining"
+//! where the sidecar itself gives up what is under way.
 //! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
 //! again once the ring of recent decisions lets them go; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
@@ -18,6 +19,7 @@ pub mod ring;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method, Uri, Version};
 use weft_proxy_core::{Moment, Reason};
@@ -64,6 +66,8 @@ struct Desk {
     sampler: Sampler,
     ids: Ids,
     ring: ring::Shared,
+    /// The thread ends: what is dropped from now on is cut by this sidecar, not given up by its caller.
+    cutting: AtomicBool,
     /// Edges of what ended before its edge was known: inbound and outbound, HTTP and gRPC and TLS and TCP.
     unknown: [[Arc<Edge>; 4]; 2],
 }
@@ -108,6 +112,7 @@ impl Ledger {
             sampler: Sampler::new(Arc::clone(&telemetry.sampling)),
             ids: Ids::new(),
             ring: telemetry.decisions.ring(),
+            cutting: AtomicBool::new(false),
             unknown: [unknown(Direction::Inbound), unknown(Direction::Outbound)],
         }))
     }
@@ -198,6 +203,11 @@ impl Ledger {
         Record::on(entry, &self.0).close(Ending::Failed(reason), now);
     }
 
+    /// The thread ends, and with it what is still under way: it was the sidecar that gave it up.
+    pub fn cut(&self) {
+        self.0.cutting.store(true, Ordering::Relaxed);
+    }
+
     /// Takes the wall time anew and forgets old decisions; called about once a minute.
     pub fn sweep(&self) {
         self.clock().set();
@@ -206,6 +216,11 @@ impl Ledger {
 }
 
 impl Desk {
+    /// Why a record was dropped before it was closed.
+    fn given_up(&self) -> Reason {
+        if self.cutting.load(Ordering::Relaxed) { Reason::Draining } else { Reason::Cancelled }
+    }
+
     fn unknown(&self, direction: Direction, protocol: Protocol) -> &Arc<Edge> {
         let [inbound, outbound] = &self.unknown;
         let [http, grpc, tls, tcp] = match direction {

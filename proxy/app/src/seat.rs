@@ -249,14 +249,19 @@ pub(crate) enum Asked {
 
 impl Asked {
     /// Reads it off a head.
-    pub(crate) fn of(parts: &http::request::Parts) -> Self {
+    ///
+    /// # Errors
+    /// A tunnel within a connection of HTTP/2: it would have to be a stream of its own, which is not there.
+    pub(crate) fn of(parts: &http::request::Parts) -> Result<Self, Reason> {
         if parts.method == http::Method::CONNECT {
-            Self::Connect
-        } else if weft_proxy_core::hygiene::upgrade(parts.version, &parts.headers).is_some() {
-            Self::Upgrade
-        } else {
-            Self::Nothing
+            return if parts.version == Version::HTTP_2 {
+                Err(Reason::UpgradeRefused)
+            } else {
+                Ok(Self::Connect)
+            };
         }
+        let upgrade = weft_proxy_core::hygiene::upgrade(parts.version, &parts.headers);
+        Ok(if upgrade.is_some() { Self::Upgrade } else { Self::Nothing })
     }
 }
 

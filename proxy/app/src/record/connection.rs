@@ -3,7 +3,7 @@
 //! Opened by accept; closed when both sides are done. Connections that turn out to carry HTTP are counted
 //! too, but not logged: their requests are.
 //!
-//! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
+//! Invariant: closed exactly once, by value or, by being dropped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl Drop for ConnectionRecord {
     fn drop(&mut self) {
         if self.entry.is_some() {
             let now = self.desk.telemetry.clock.now();
-            self.finish(Ending::Failed(Reason::Cancelled), now);
+            self.finish(Ending::Failed(self.desk.given_up()), now);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The rooms write down what they learn, in the order of the walk; the last of them closes it.
 //!
-//! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
+//! Invariant: closed exactly once, by value or, by being dropped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -197,7 +197,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.entry.is_some() {
             let now = self.desk.telemetry.clock.now();
-            self.finish(Ending::Failed(Reason::Cancelled), now);
+            self.finish(Ending::Failed(self.desk.given_up()), now);
         }
     }
 }

@@ -86,6 +86,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
     let (spans, finished) = Spans::queue();
     let telemetry = Telemetry {
         decisions: Decisions::default(),
+        signs_all: Arc::default(),
         clock: Clock::start(),
         metrics,
         log: access_log,

@@ -52,6 +52,15 @@ pub struct Telemetry {
     pub sampling: Arc<Sampling>,
     /// Recent decisions.
     pub decisions: Decisions,
+    /// Every answer to an application or to a client without sidecar says what its request was called.
+    pub signs_all: Arc<AtomicBool>,
+}
+
+impl Telemetry {
+    /// Whether every answer says what its request was called, from now on.
+    pub fn tell_callers(&self, tell: bool) {
+        self.signs_all.store(tell, Ordering::Relaxed);
+    }
 }
 
 /// Where one worker opens its records; cloning it is cheap.
@@ -121,6 +130,12 @@ impl Ledger {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.telemetry.clock
+    }
+
+    /// Whether every answer says what its request was called.
+    #[must_use]
+    pub fn signs_all(&self) -> bool {
+        self.0.telemetry.signs_all.load(Ordering::Relaxed)
     }
 
     /// The counters.

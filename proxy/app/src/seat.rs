@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use weft_proxy_core::eject::Event;
 use weft_proxy_core::retry::Failure;
@@ -22,7 +22,7 @@ use crate::edges::{self, Way};
 use crate::exchange::{Exchange, ResponseBody};
 use crate::metrics::edge::{Direction, Edge, Kept, Protocol};
 use crate::record::{Head, Record};
-use crate::reply::{Own, is_grpc};
+use crate::reply::{Own, WEFT_FLAGS, is_grpc};
 use crate::trace;
 use crate::upstream::Picked;
 use crate::worker::Worker;
@@ -161,6 +161,13 @@ impl Seat {
         Own { told, ..Own::from(reason) }
     }
 
+    /// Tells the caller what its request was called, where every answer does. Another sidecar tells it itself.
+    pub(crate) fn sign(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+        if self.worker.ledger.signs_all() && !self.secure {
+            exchange.note(|record| record.sign(headers));
+        }
+    }
+
     /// An answer of our own to a request.
     pub(crate) fn refuse(
         &self,
@@ -175,6 +182,9 @@ impl Seat {
             record.reason(reason);
             record.sign(response.headers_mut());
         });
+        if self.worker.ledger.signs_all() {
+            response.headers_mut().insert(WEFT_FLAGS, HeaderValue::from_static(reason.flags()));
+        }
         exchange.answered(response.status(), response.headers());
         exchange.close(None);
         self.conn.half(true);
@@ -219,7 +229,7 @@ impl Seat {
         response: &mut Response<ResponseBody>,
     ) {
         if asked == Asked::Connect && !agreed && response.version() <= Version::HTTP_11 {
-            response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 

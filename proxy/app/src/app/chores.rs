@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use weft_proxy_core::spec;
 
 use super::thread::Threads;
-use crate::access_log::{Mode, Policy};
+use crate::access_log::policy::ALL_PPM;
+use crate::access_log::{Format, Mode, Policy};
 use crate::admin::Sidecar;
 use crate::certify::{CertificateStatus, Credentials};
 use crate::plane::Plane;
@@ -118,11 +119,9 @@ pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
 fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
     let snapshot = desk.plane.snapshot();
     let telemetry = &desk.plane.telemetry;
-    telemetry.log.set(Policy::of(match (desk.settings.access_log, snapshot.mesh.access_log) {
-        (AccessLogChoice::Off, _) | (AccessLogChoice::Mesh, spec::AccessLog::Off) => Mode::Off,
-        (AccessLogChoice::All, _) | (AccessLogChoice::Mesh, spec::AccessLog::All) => Mode::All,
-        (AccessLogChoice::Errors, _) | (AccessLogChoice::Mesh, spec::AccessLog::Errors) => Mode::Errors,
-    }));
+    let told = snapshot.inbound.as_ref().and_then(|inbound| inbound.telemetry.as_deref());
+    telemetry.log.set(log_policy(desk.settings.access_log, &snapshot.mesh, told));
+    telemetry.tell_callers(told.is_some_and(|told| told.response_headers));
     if desk.settings.otlp.is_some() {
         let workers = u32::try_from(desk.settings.workers.get()).unwrap_or(1);
         let share = snapshot.mesh.trace_per_second.div_ceil(workers);
@@ -140,6 +139,31 @@ fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
     plain.config.connect(stream.connected);
     plain.config.adopt(stream.generation, stream.last_epoch.saturating_mul(1_000_000_000));
     plain.certificate.renew(desk.certificate.borrow().not_after);
+}
+
+/// What is logged: which requests, as the pod itself says, else its policies, else the Mesh; how, as the
+/// policies say.
+fn log_policy(own: AccessLogChoice, mesh: &spec::Mesh, told: Option<&spec::Telemetry>) -> Policy {
+    let mode = match (own, told.map_or(mesh.access_log, |told| told.access_log)) {
+        (AccessLogChoice::Off, _) | (AccessLogChoice::Mesh, spec::AccessLog::Off) => Mode::Off,
+        (AccessLogChoice::All, _) | (AccessLogChoice::Mesh, spec::AccessLog::All) => Mode::All,
+        (AccessLogChoice::Errors, _) | (AccessLogChoice::Mesh, spec::AccessLog::Errors) => Mode::Errors,
+    };
+    let Some(told) = told else { return Policy::of(mode) };
+    Policy {
+        mode,
+        ppm: told.access_log_sampling_ppm.unwrap_or(ALL_PPM),
+        format: match told.access_log_format {
+            spec::LogFormat::Weft => Format::Weft,
+            spec::LogFormat::Ecs => Format::Ecs,
+        },
+        query: told.access_log_query.clone(),
+        headers: told
+            .access_log_headers
+            .iter()
+            .map(|field| (Arc::clone(&field.name), field.header.clone()))
+            .collect(),
+    }
 }
 
 /// Lets go, now and then, of series that nobody uses.

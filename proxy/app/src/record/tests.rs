@@ -39,8 +39,15 @@ fn bench(sampled: bool) -> Bench {
     let (spans, finished) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
-    let telemetry =
-        Telemetry { clock: Clock::start(), metrics, log, spans, sampling, decisions: Decisions::default() };
+    let telemetry = Telemetry {
+        clock: Clock::start(),
+        metrics,
+        log,
+        spans,
+        sampling,
+        decisions: Decisions::default(),
+        signs_all: Arc::default(),
+    };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }

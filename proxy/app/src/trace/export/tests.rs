@@ -64,6 +64,7 @@ fn exporting(endpoint: String) -> Bench {
     sampling.set(1_000_000, 0);
     let telemetry = Telemetry {
         decisions: crate::record::ring::Decisions::default(),
+        signs_all: Arc::default(),
         clock: Clock::start(),
         metrics: Arc::default(),
         log: AccessLog::default(),

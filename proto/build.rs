@@ -2,7 +2,12 @@
 #![allow(missing_docs)]
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["weft/v1/config.proto", "weft/v1/discovery.proto", "weft/v1/identity.proto"];
+    let files = [
+        "weft/v1/config.proto",
+        "weft/v1/discovery.proto",
+        "weft/v1/explain.proto",
+        "weft/v1/identity.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -138,12 +138,23 @@ fn protocol(it: config::Protocol) -> i32 {
     .into()
 }
 
+fn protocol_by(it: config::ProtocolBy) -> i32 {
+    match it {
+        config::ProtocolBy::Unsaid => v1::ProtocolBy::Unspecified,
+        config::ProtocolBy::AppProtocol => v1::ProtocolBy::AppProtocol,
+        config::ProtocolBy::Route => v1::ProtocolBy::Route,
+        config::ProtocolBy::OpaquePorts => v1::ProtocolBy::OpaquePorts,
+    }
+    .into()
+}
+
 fn inbound(it: &config::Inbound) -> v1::Inbound {
     let port = |port: &config::InboundPort| v1::InboundPort {
         port: port.port.into(),
         protocol: protocol(port.protocol),
         mutual_tls: port.mutual_tls.map_or(v1::MutualTls::Unspecified, mutual_tls).into(),
         service_ports: port.service_ports.clone(),
+        protocol_by: protocol_by(port.protocol_by),
     };
     v1::Inbound {
         workload: it.workload.clone(),

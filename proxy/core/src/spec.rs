@@ -115,6 +115,20 @@ pub enum Protocol {
     Opaque,
 }
 
+/// What says which protocol a port speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProtocolBy {
+    /// Nothing: it is detected. Or a control plane that does not tell.
+    #[default]
+    Unsaid,
+    /// The Service's `appProtocol`.
+    AppProtocol,
+    /// The kind of the routes that are attached.
+    Route,
+    /// A pod's annotation of opaque ports.
+    OpaquePorts,
+}
+
 /// Whether plaintext peers are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MutualTls {
@@ -189,6 +203,8 @@ pub struct InboundPort {
     pub port: u16,
     /// Declared protocol.
     pub protocol: Protocol,
+    /// What declares it.
+    pub protocol_by: ProtocolBy,
     /// mTLS on this port; `None`: the workload's.
     pub mutual_tls: Option<MutualTls>,
     /// Service ports that target this port, sorted.

@@ -190,9 +190,20 @@ fn inbound_port(wire: v1::InboundPort) -> Read<spec::InboundPort> {
     Ok(spec::InboundPort {
         port: port("port", wire.port)?,
         protocol: protocol("protocol", wire.protocol)?,
+        protocol_by: protocol_by(wire.protocol_by),
         mutual_tls: mutual_tls("mutual_tls", wire.mutual_tls)?,
         service_ports: wire.service_ports.into_iter().map(Name::from).collect(),
     })
+}
+
+/// What declares a protocol. It changes no decision, so what is not known is taken for nothing.
+pub(super) fn protocol_by(wire: i32) -> spec::ProtocolBy {
+    match v1::ProtocolBy::try_from(wire) {
+        Ok(v1::ProtocolBy::Unspecified) | Err(_) => spec::ProtocolBy::Unsaid,
+        Ok(v1::ProtocolBy::AppProtocol) => spec::ProtocolBy::AppProtocol,
+        Ok(v1::ProtocolBy::Route) => spec::ProtocolBy::Route,
+        Ok(v1::ProtocolBy::OpaquePorts) => spec::ProtocolBy::OpaquePorts,
+    }
 }
 
 fn mutual_tls(field: &str, wire: i32) -> Read<Option<spec::MutualTls>> {

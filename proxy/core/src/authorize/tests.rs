@@ -51,12 +51,14 @@ fn inbound_of(mutual_tls: MutualTls, policies: &[spec::Authorization], missing: 
             spec::InboundPort {
                 port: 9090,
                 protocol: Protocol::Opaque,
+                protocol_by: spec::ProtocolBy::AppProtocol,
                 mutual_tls: Some(MutualTls::Permissive),
                 service_ports: vec!["shop/cart:90".into()],
             },
             spec::InboundPort {
                 port: 8443,
                 protocol: Protocol::Http2,
+                protocol_by: spec::ProtocolBy::AppProtocol,
                 mutual_tls: None,
                 service_ports: Vec::new(),
             },

@@ -241,6 +241,7 @@ impl Subscriber {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             held: self.adopter.held(),
             subscriptions: self.desk.subscriptions().iter().map(v1::Key::from).collect(),
+            observes: false,
         }
     }
 }

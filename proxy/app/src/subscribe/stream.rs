@@ -179,7 +179,7 @@ impl Subscriber {
                 Err(End::Later { after: Duration::from_nanos(nanos), reason: later.reason })
             }
             // A kind of message that a later version added; it can ask nothing of this one.
-            None => Ok(()),
+            Some(Response::Summons(_)) | None => Ok(()),
         }
     }
 

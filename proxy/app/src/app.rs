@@ -89,6 +89,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
         log: access_log,
         spans,
         sampling: Arc::new(Sampling::default()),
+        taps: Arc::default(),
     };
     Ok(Seen { telemetry, writer, finished })
 }

@@ -24,6 +24,7 @@ use crate::access_log::{AccessLog, Sheet};
 use crate::metrics::Metrics;
 use crate::metrics::edge::{Direction, Edge, EdgeLabels, Outcome, Protocol};
 use crate::metrics::plain::Dropped;
+use crate::observe::Taps;
 use crate::trace::context::TraceContext;
 use crate::trace::span::{Finished, Spans};
 use crate::trace::{Sampler, Sampling};
@@ -44,6 +45,8 @@ pub struct Telemetry {
     pub spans: Spans,
     /// How many requests without a caller's decision are kept.
     pub sampling: Arc<Sampling>,
+    /// Who looks at what closes.
+    pub taps: Arc<Taps>,
 }
 
 /// Where one worker opens its records; cloning it is cheap.
@@ -158,7 +161,11 @@ impl Ledger {
         entry.client = client;
         entry.started = now;
         entry.trace = trace;
-        if entry.trace.is_some() || self.0.sheet.is_open() {
+        let tapped = self.0.telemetry.taps.any();
+        if tapped {
+            self.0.telemetry.taps.note(head.headers, &mut entry.fields);
+        }
+        if tapped || entry.trace.is_some() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
@@ -227,6 +234,9 @@ impl Desk {
             self.telemetry.metrics.refused(entry.direction, reason);
         }
         self.sheet.write(&entry, now, &self.telemetry.clock);
+        if self.telemetry.taps.any() {
+            self.telemetry.taps.offer(&entry, now, &self.telemetry.clock);
+        }
         if entry.trace.is_none() {
             return spare(entry);
         }

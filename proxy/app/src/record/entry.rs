@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use crate::metrics::edge::{Direction, Edge, Protocol};
@@ -31,6 +31,8 @@ pub struct Entry {
     pub path: String,
     /// Host asked for; empty when nobody will read it.
     pub authority: String,
+    /// Header fields that a tap asked for, as they came.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
     /// Who connected.
     pub client: Option<SocketAddr>,
     /// Where the client wanted to go.
@@ -85,6 +87,7 @@ impl Entry {
             method: None,
             path: String::new(),
             authority: String::new(),
+            fields: Vec::new(),
             client: None,
             destination: None,
             started: Moment(0),
@@ -119,6 +122,7 @@ impl Entry {
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
         self.probe = None;
+        self.fields.clear();
         self.tries.clear();
         self.events.clear();
         (self.up, self.down) = (0, 0);

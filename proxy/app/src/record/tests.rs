@@ -39,7 +39,7 @@ fn bench(sampled: bool) -> Bench {
     let (spans, finished) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
-    let telemetry = Telemetry { clock: Clock::start(), metrics, log, spans, sampling };
+    let telemetry = Telemetry { clock: Clock::start(), metrics, log, spans, sampling, taps: Arc::default() };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }

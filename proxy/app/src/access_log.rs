@@ -15,10 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use weft_proxy_core::{Moment, Reason};
+use weft_proxy_core::Moment;
 
 use crate::metrics::Metrics;
-use crate::metrics::edge::Outcome;
 use crate::metrics::plain::Dropped;
 use crate::record::clock::Clock;
 use crate::record::entry::Entry;
@@ -134,11 +133,17 @@ impl Sheet {
         self.log.mode() != Mode::Off
     }
 
+    /// Whether every request has its line.
+    #[must_use]
+    pub fn takes_all(&self) -> bool {
+        self.log.mode() == Mode::All
+    }
+
     /// Writes the line of a request or connection that ended, if such are written.
     pub fn write(&self, entry: &Entry, ended: Moment, clock: &Clock) {
         let wanted = match self.log.mode() {
             Mode::Off => false,
-            Mode::Errors => is_error(entry),
+            Mode::Errors => entry.went_wrong(),
             Mode::All => true,
         };
         if !wanted || self.log.0.writer.get().is_none() {
@@ -169,12 +174,6 @@ impl Shared {
     fn is_empty(&self) -> bool {
         lock(&self.sheets).iter().all(|page| lock(&page.0).count == 0)
     }
-}
-
-fn is_error(entry: &Entry) -> bool {
-    let refused = entry.reason.is_some_and(|reason| reason != Reason::ConfigReply);
-    let status = entry.status.map_or(0, |status| status.as_u16());
-    refused || (!entry.connection && Outcome::new(status, entry.grpc, entry.reason).failed())
 }
 
 /// The writer: sleeps until a line comes, lets more gather, writes them with one call.

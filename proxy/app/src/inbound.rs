@@ -266,6 +266,7 @@ async fn walk(
         if let Some(context) = record.context() {
             trace::context::inject(context, &mut parts.headers);
         }
+        record.stamp(&mut parts.headers);
     });
     let request = Box::new(Request::from_parts(parts, body));
     let response = forward(seat, exchange, request, protocol).await?;

@@ -6,12 +6,14 @@
 //!
 //! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
 //! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
-//! again; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
+//! again once the ring of recent decisions lets them go; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
 pub mod clock;
 pub mod connection;
 pub mod entry;
+pub mod id;
 pub mod request;
+pub mod ring;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -30,7 +32,9 @@ use crate::trace::span::{Finished, Spans};
 use crate::trace::{Sampler, Sampling};
 use clock::Clock;
 use entry::Entry;
+use id::Ids;
 pub use request::Record;
+use ring::Decisions;
 
 /// What all workers' records share.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct Telemetry {
     pub sampling: Arc<Sampling>,
     /// Who looks at what closes.
     pub taps: Arc<Taps>,
+    /// Recent decisions.
+    pub decisions: Decisions,
 }
 
 /// Where one worker opens its records; cloning it is cheap.
@@ -59,6 +65,8 @@ struct Desk {
     telemetry: Telemetry,
     sheet: Sheet,
     sampler: Sampler,
+    ids: Ids,
+    ring: ring::Shared,
     /// Edges of what ended before its edge was known: inbound and outbound, HTTP and gRPC and TLS and TCP.
     unknown: [[Arc<Edge>; 4]; 2],
 }
@@ -101,6 +109,8 @@ impl Ledger {
             telemetry: telemetry.clone(),
             sheet: telemetry.log.sheet(Arc::clone(&telemetry.metrics)),
             sampler: Sampler::new(Arc::clone(&telemetry.sampling)),
+            ids: Ids::new(),
+            ring: telemetry.decisions.ring(),
             unknown: [unknown(Direction::Inbound), unknown(Direction::Outbound)],
         }))
     }
@@ -153,6 +163,7 @@ impl Ledger {
         now: Moment,
     ) -> Record {
         let mut entry = blank();
+        entry.id.begin(head.headers, self.0.ids.next());
         entry.connection = false;
         entry.direction = direction;
         entry.protocol = head.protocol;
@@ -193,9 +204,10 @@ impl Ledger {
         Record::on(entry, &self.0).close(Ending::Failed(reason), now);
     }
 
-    /// Takes the wall time anew; called about once a minute.
+    /// Takes the wall time anew and forgets old decisions; called about once a minute.
     pub fn sweep(&self) {
         self.clock().set();
+        ring::lock(&self.0.ring).forget(self.clock().now());
     }
 }
 
@@ -226,7 +238,7 @@ impl Desk {
     }
 
     /// The part of closing that requests and connections share: reason, log, spans, reuse.
-    fn tell(&self, entry: Box<Entry>, now: Moment) {
+    fn tell(&self, mut entry: Box<Entry>, now: Moment) {
         if let Some(probe) = entry.probe {
             self.telemetry.metrics.plain().probes(probe).up();
         }
@@ -237,13 +249,26 @@ impl Desk {
         if self.telemetry.taps.any() {
             self.telemetry.taps.offer(&entry, now, &self.telemetry.clock);
         }
+        // Only taps may see them.
+        entry.fields.clear();
         if entry.trace.is_none() {
-            return spare(entry);
+            return self.remember(entry, now);
         }
+        self.remember(entry.clone(), now);
         if let Err(entry) = self.telemetry.spans.hand_over(Finished { entry, ended: now }) {
             let lost = 1 + entry.tries.len() as u64;
             self.telemetry.metrics.plain().dropped(Dropped::SpanQueue).add(lost);
             spare(entry);
+        }
+    }
+
+    /// Keeps the decision for whoever asks for it; what it displaces is used again.
+    fn remember(&self, entry: Box<Entry>, now: Moment) {
+        if entry.probe.is_some() {
+            return spare(entry);
+        }
+        if let Some(displaced) = ring::lock(&self.ring).push(entry, now) {
+            spare(displaced);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::metrics::edge::Direction;
 use std::sync::Condvar;
+use weft_proxy_core::Reason;
 
 /// An output that keeps what was written, and can be held up.
 #[derive(Clone, Default)]

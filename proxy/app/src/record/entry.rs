@@ -10,13 +10,16 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use weft_proxy_core::{Moment, Name, Probe, Reason};
 
-use crate::metrics::edge::{Direction, Edge, Protocol};
+use crate::metrics::edge::{Direction, Edge, Outcome, Protocol};
+use crate::record::id::RequestId;
 use crate::trace::context::TraceContext;
 use crate::trace::span::{AttemptSpan, EventSpan};
 
 /// One request or connection, as far as known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
+    /// What it is called.
+    pub id: RequestId,
     /// A whole connection (opaque bytes), not a request.
     pub connection: bool,
     /// Seen from the pod.
@@ -80,6 +83,7 @@ impl Entry {
     #[must_use]
     pub fn blank() -> Box<Self> {
         Box::new(Self {
+            id: RequestId::default(),
             connection: false,
             direction: Direction::Inbound,
             protocol: Protocol::Http,
@@ -111,8 +115,17 @@ impl Entry {
         })
     }
 
+    /// Whether it was refused or failed: what is logged when only errors are, and kept for longer.
+    #[must_use]
+    pub fn went_wrong(&self) -> bool {
+        let refused = self.reason.is_some_and(|reason| reason != Reason::ConfigReply);
+        let status = self.status.map_or(0, |status| status.as_u16());
+        refused || (!self.connection && Outcome::new(status, self.grpc, self.reason).failed())
+    }
+
     /// Forgets everything but the room its texts take, so that the entry can serve again.
     pub fn wipe(&mut self) {
+        self.id.wipe();
         self.path.clear();
         self.path.shrink_to(KEPT_TEXT);
         self.authority.clear();

@@ -263,6 +263,7 @@ async fn walk(
     let keep = hygiene::Keep { upgrade: asked == Asked::Upgrade, own: seat.secure };
     hygiene::scrub_request(&mut parts.headers, keep);
     exchange.note(|record| {
+        record.forwarded(seat.worker.now());
         if let Some(context) = record.context() {
             trace::context::inject(context, &mut parts.headers);
         }

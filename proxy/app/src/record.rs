@@ -174,13 +174,14 @@ impl Ledger {
         entry.trace = trace;
         let tapped = self.0.telemetry.taps.any();
         if tapped {
-            self.0.telemetry.taps.note(head.headers, &mut entry.fields);
+            self.0.telemetry.taps.note(head.headers, &mut entry.tapped);
         }
         if tapped || entry.trace.is_some() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
             entry.authority.push_str(start(authority.unwrap_or_default()));
+            self.0.sheet.keep(&mut entry, head.uri, head.headers);
         }
         Record::on(entry, &self.0)
     }
@@ -250,7 +251,7 @@ impl Desk {
             self.telemetry.taps.offer(&entry, now, &self.telemetry.clock);
         }
         // Only taps may see them.
-        entry.fields.clear();
+        entry.tapped.clear();
         if entry.trace.is_none() {
             return self.remember(entry, now);
         }

@@ -22,8 +22,8 @@ use crate::backoff::Backoff;
 use crate::certify::{Credentials, Renewal};
 use crate::dial::Dial;
 use crate::hold::{Hold, Written};
-use crate::observe::Observer;
 use crate::lookup::{Desk, Lookup, Question, lookup};
+use crate::observe::Observer;
 use crate::settings::Settings;
 use crate::snapshots::Snapshots;
 

@@ -58,7 +58,9 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
         }
         Some(What::Tap(asked)) => tap(observer, &asked, &say, &mut questions).await,
         Some(What::Recall(asked)) => tell(&say, Told::Decisions(recall(observer, &asked))).await,
-        None => tell(&say, Told::Unable("this sidecar does not know such questions; upgrade it".into())).await,
+        None => {
+            tell(&say, Told::Unable("this sidecar does not know such questions; upgrade it".into())).await
+        }
     }
 }
 
@@ -70,9 +72,8 @@ async fn tell(say: &Say, told: Told) -> Result<(), String> {
 fn recall(observer: &Observer, asked: &v1::RecallQuestion) -> v1::Decisions {
     let telemetry = &observer.telemetry;
     let found = telemetry.decisions.find(&asked.request_id);
-    let one = |seen: &crate::record::ring::Seen| {
-        decision(&seen.entry, seen.labels(), seen.ended, &telemetry.clock)
-    };
+    let one =
+        |seen: &crate::record::ring::Seen| decision(&seen.entry, seen.labels(), seen.ended, &telemetry.clock);
     v1::Decisions { list: found.iter().take(RECALLED).map(one).collect(), missing: 0 }
 }
 

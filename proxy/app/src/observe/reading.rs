@@ -110,9 +110,8 @@ fn signals(counted: &Counted) -> v1::Signals {
 }
 
 fn since(now: &v1::Signals, before: &v1::Signals) -> v1::Signals {
-    let class = |(at, count): (usize, &u64)| {
-        count.saturating_sub(before.classes.get(at).copied().unwrap_or(0))
-    };
+    let class =
+        |(at, count): (usize, &u64)| count.saturating_sub(before.classes.get(at).copied().unwrap_or(0));
     v1::Signals {
         requests: now.requests.saturating_sub(before.requests),
         failures: now.failures.saturating_sub(before.failures),

@@ -296,7 +296,7 @@ mod tests {
         let mut first = taps.open(&ask(&["X-Canary", "cookie"]), &own(), Moment(0)).unwrap();
         let mut second = taps.open(&ask(&["accept"]), &own(), Moment(0)).unwrap();
         let mut entry = entry("/");
-        taps.note(&headers, &mut entry.fields);
+        taps.note(&headers, &mut entry.tapped);
         taps.offer(&entry, Moment(7), &clock);
         let lines = |watching: &mut Watching| -> Vec<(String, String)> {
             let decision = watching.ready().unwrap();

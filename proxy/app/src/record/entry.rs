@@ -35,7 +35,11 @@ pub struct Entry {
     /// Host asked for; empty when nobody will read it.
     pub authority: String,
     /// Header fields that a tap asked for, as they came.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
+    pub tapped: Vec<(HeaderName, HeaderValue)>,
+    /// Query as far as it may be written; empty when nobody will read it.
+    pub query: String,
+    /// Header fields that are to be written, by the names that they were given.
+    pub fields: Vec<(Arc<str>, String)>,
     /// Who connected.
     pub client: Option<SocketAddr>,
     /// Where the client wanted to go.
@@ -91,6 +95,8 @@ impl Entry {
             method: None,
             path: String::new(),
             authority: String::new(),
+            query: String::new(),
+            tapped: Vec::new(),
             fields: Vec::new(),
             client: None,
             destination: None,
@@ -130,12 +136,15 @@ impl Entry {
         self.path.shrink_to(KEPT_TEXT);
         self.authority.clear();
         self.authority.shrink_to(KEPT_TEXT);
+        self.query.clear();
+        self.query.shrink_to(KEPT_TEXT);
+        self.fields.clear();
         (self.version, self.method, self.client, self.destination) = (None, None, None, None);
         (self.sent, self.first_byte, self.status, self.grpc) = (None, None, None, None);
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
         self.probe = None;
-        self.fields.clear();
+        self.tapped.clear();
         self.tries.clear();
         self.events.clear();
         (self.up, self.down) = (0, 0);

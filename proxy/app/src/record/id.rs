@@ -51,6 +51,12 @@ impl RequestId {
         !self.given.is_empty()
     }
 
+    /// The caller's name for it, where it gave one.
+    #[must_use]
+    pub fn given(&self) -> Option<&str> {
+        (!self.given.is_empty()).then_some(self.given.as_str())
+    }
+
     /// The name as the value of a field.
     #[must_use]
     pub fn value(&self) -> HeaderValue {

@@ -87,6 +87,11 @@ impl Record {
         Some(TraceContext { span, parent: Some(request.span), ..request })
     }
 
+    /// The request is on its way to the application beside this sidecar.
+    pub fn forwarded(&mut self, now: Moment) {
+        self.write(|entry| entry.sent = Some(now));
+    }
+
     /// The last attempt failed, or its answer was given up for a retry.
     pub fn attempt_over(&mut self, status: Option<StatusCode>, reason: Option<Reason>, now: Moment) {
         self.write(|entry| {

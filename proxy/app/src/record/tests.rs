@@ -2,7 +2,7 @@
 
 use super::connection::ConnectionRecord;
 use super::*;
-use crate::access_log::{Mode, Writer};
+use crate::access_log::{Mode, Policy, Writer};
 use crate::metrics::edge::{Party, Security};
 use crate::metrics::render::Page;
 use http::StatusCode;
@@ -35,13 +35,12 @@ fn bench(sampled: bool) -> Bench {
     let metrics = Arc::new(Metrics::default());
     let written = Arc::default();
     let (log, writer) = AccessLog::start(Box::new(Out(Arc::clone(&written))), Arc::clone(&metrics)).unwrap();
-    log.set(Mode::All);
+    log.set(Policy::of(Mode::All));
     let (spans, finished) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
     let (taps, decisions) = Default::default();
-    let telemetry =
-        Telemetry { clock: Clock::start(), metrics, log, spans, sampling, taps, decisions };
+    let telemetry = Telemetry { clock: Clock::start(), metrics, log, spans, sampling, taps, decisions };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }
@@ -293,7 +292,7 @@ fn a_request_that_is_seen_by_a_person_carries_its_name_onward() {
     let name = fields[id::X_REQUEST_ID].to_str().unwrap().to_owned();
     drop(record);
     assert_eq!(bench.telemetry.decisions.find(&name).len(), 1);
-    bench.telemetry.log.set(Mode::Errors);
+    bench.telemetry.log.set(Policy::of(Mode::Errors));
     fields.clear();
     bench.open(Protocol::Http, &HeaderMap::new()).stamp(&mut fields);
     assert!(fields.is_empty(), "what nobody looks at costs no field");

@@ -31,6 +31,7 @@ use crate::dial::Dial;
 use crate::log::{Format, Log};
 use crate::metrics::Metrics;
 use crate::metrics::edge::Party;
+use crate::observe::Observer;
 use crate::plane::{DataLimits, Plane};
 use crate::record::Telemetry;
 use crate::record::clock::Clock;
@@ -92,6 +93,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
         log: access_log,
         spans,
         sampling: Arc::new(Sampling::default()),
+        taps: Arc::default(),
     };
     Ok(Seen { telemetry, writer, finished })
 }
@@ -103,6 +105,8 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let certifier = Certifier::new(&settings, dial.clone());
     let certificate = certifier.status();
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
+    let observer = Observer::new(telemetry.clone(), settings.workload.clone());
+    let subscriber = subscriber.observed(observer.clone());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
     let plane = Arc::new(Plane {
@@ -132,6 +136,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
     tokio::spawn(subscriber.run());
+    tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();
     let server = Admin::new(sidecar, telemetry.metrics.clone(), telemetry.clock.clone(), log);

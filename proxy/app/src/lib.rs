@@ -17,6 +17,7 @@ pub mod init;
 pub mod log;
 pub mod lookup;
 pub mod metrics;
+pub mod observe;
 pub mod record;
 pub mod settings;
 pub mod snapshots;

@@ -28,6 +28,7 @@ use crate::access_log::{AccessLog, Sheet};
 use crate::metrics::Metrics;
 use crate::metrics::edge::{Direction, Edge, EdgeLabels, Outcome, Protocol};
 use crate::metrics::plain::Dropped;
+use crate::observe::Taps;
 use crate::trace::context::TraceContext;
 use crate::trace::span::{Finished, Spans};
 use crate::trace::{Sampler, Sampling};
@@ -50,6 +51,8 @@ pub struct Telemetry {
     pub spans: Spans,
     /// How many requests without a caller's decision are kept.
     pub sampling: Arc<Sampling>,
+    /// Who looks at what closes.
+    pub taps: Arc<Taps>,
     /// Recent decisions.
     pub decisions: Decisions,
     /// Every answer to an application or to a client without sidecar says what its request was called.
@@ -189,7 +192,11 @@ impl Ledger {
         entry.client = client;
         entry.started = now;
         entry.trace = trace;
-        if entry.trace.is_some() || self.0.sheet.is_open() {
+        let tapped = self.0.telemetry.taps.any();
+        if tapped {
+            self.0.telemetry.taps.note(head.headers, &mut entry.tapped);
+        }
+        if tapped || entry.trace.is_some() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
@@ -262,7 +269,7 @@ impl Desk {
     }
 
     /// The part of closing that requests and connections share: reason, log, spans, reuse.
-    fn tell(&self, entry: Box<Entry>, now: Moment) {
+    fn tell(&self, mut entry: Box<Entry>, now: Moment) {
         if let Some(probe) = entry.probe {
             self.telemetry.metrics.plain().probes(probe).up();
         }
@@ -270,6 +277,11 @@ impl Desk {
             self.telemetry.metrics.refused(entry.direction, reason);
         }
         self.sheet.write(&entry, now, &self.telemetry.clock);
+        if self.telemetry.taps.any() {
+            self.telemetry.taps.offer(&entry, now, &self.telemetry.clock);
+        }
+        // Only taps may see them.
+        entry.tapped.clear();
         if entry.trace.is_none() {
             return self.remember(entry, now);
         }

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use crate::metrics::edge::{Direction, Edge, Outcome, Protocol};
@@ -34,6 +34,8 @@ pub struct Entry {
     pub path: String,
     /// Host asked for; empty when nobody will read it.
     pub authority: String,
+    /// Header fields that a tap asked for, as they came.
+    pub tapped: Vec<(HeaderName, HeaderValue)>,
     /// Query as far as it may be written; empty when nobody will read it.
     pub query: String,
     /// Header fields that are to be written, by the names that they were given.
@@ -94,6 +96,7 @@ impl Entry {
             path: String::new(),
             authority: String::new(),
             query: String::new(),
+            tapped: Vec::new(),
             fields: Vec::new(),
             client: None,
             destination: None,
@@ -141,6 +144,7 @@ impl Entry {
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
         self.probe = None;
+        self.tapped.clear();
         self.tries.clear();
         self.events.clear();
         (self.up, self.down) = (0, 0);

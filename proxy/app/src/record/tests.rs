@@ -39,15 +39,9 @@ fn bench(sampled: bool) -> Bench {
     let (spans, finished) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
-    let telemetry = Telemetry {
-        clock: Clock::start(),
-        metrics,
-        log,
-        spans,
-        sampling,
-        decisions: Decisions::default(),
-        signs_all: Arc::default(),
-    };
+    let (taps, decisions, signs_all) = Default::default();
+    let telemetry =
+        Telemetry { clock: Clock::start(), metrics, log, spans, sampling, taps, decisions, signs_all };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }

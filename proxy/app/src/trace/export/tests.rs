@@ -70,6 +70,7 @@ fn exporting(endpoint: String) -> Bench {
         log: AccessLog::default(),
         spans,
         sampling,
+        taps: Arc::default(),
     };
     let origin = Origin {
         pod: "shop-7d4b9c6f5d-x2x4k".into(),

@@ -1,39 +1,35 @@
 //! The access log: one line for each request, and for each connection that is not HTTP, at its end.
 //!
 //! Closing a record writes its line on its worker's sheet; a thread of the log's own carries the sheets
-//! to the file or standard output, many lines with one write. [`mod@line`] has the table of fields.
+//! to the file or standard output, many lines with one write. [`mod@policy`] says what is written,
+//! [`fields`] under which names.
 //!
 //! Invariant: a data thread never waits for the writer; what does not fit on a sheet is dropped and counted.
-//! Invariant: no header field, no query and no body is ever written; foreign text is escaped.
+//! Invariant: no body is ever written, of header fields and queries only what is allowed, and no credential;
+//! foreign text is escaped.
 //! Invariant: the two buffers of a sheet are used again and again.
 
+pub mod fields;
 pub mod line;
+pub mod policy;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use weft_proxy_core::{Moment, Reason};
+use arc_swap::ArcSwap;
+use http::{HeaderMap, Uri};
+use weft_proxy_core::Moment;
 
 use crate::metrics::Metrics;
-use crate::metrics::edge::Outcome;
 use crate::metrics::plain::Dropped;
 use crate::record::clock::Clock;
 use crate::record::entry::Entry;
-
-/// Which requests are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Mode {
-    /// None.
-    Off,
-    /// Refusals, resets and server errors.
-    Errors,
-    /// Every request and connection.
-    All,
-}
+use line::Style;
+use policy::ALL_PPM;
+pub use policy::{Format, Mode, Policy};
 
 /// The log, shared by all workers. Without a [`Writer`] (the default) nothing is ever written.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +38,9 @@ pub struct AccessLog(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     mode: AtomicU8,
+    /// The policy says more than the mode: something of each head is kept.
+    keeps: AtomicBool,
+    policy: ArcSwap<Policy>,
     sheets: Mutex<Vec<Arc<Page>>>,
     writer: OnceLock<Thread>,
     /// The writer waits for a line, not for the next time it looks.
@@ -78,8 +77,11 @@ impl AccessLog {
         Ok((log.clone(), Writer { log, done: wait }))
     }
 
-    /// Sets which requests are written, from now on.
-    pub fn set(&self, mode: Mode) {
+    /// Sets what is written, from now on.
+    pub fn set(&self, policy: Policy) {
+        let (mode, keeps) = (policy.mode, policy.keeps());
+        self.0.policy.store(Arc::new(policy));
+        self.0.keeps.store(keeps, Ordering::Relaxed);
         self.0.mode.store(mode as u8, Ordering::Relaxed);
     }
 
@@ -98,7 +100,7 @@ impl AccessLog {
     pub fn sheet(&self, metrics: Arc<Metrics>) -> Sheet {
         let page = Arc::new(Page::default());
         lock(&self.0.sheets).push(Arc::clone(&page));
-        Sheet { log: self.clone(), page, metrics }
+        Sheet { log: self.clone(), page, metrics, share: AtomicU32::new(0) }
     }
 }
 
@@ -125,6 +127,8 @@ pub struct Sheet {
     log: AccessLog,
     page: Arc<Page>,
     metrics: Arc<Metrics>,
+    /// Counts up by the share that is written; a line for each million that it passes.
+    share: AtomicU32,
 }
 
 impl Sheet {
@@ -134,14 +138,44 @@ impl Sheet {
         self.log.mode() != Mode::Off
     }
 
+    /// Keeps what of a head is to be written beyond method, path and host.
+    pub fn keep(&self, entry: &mut Entry, uri: &Uri, headers: &HeaderMap) {
+        if self.log.0.keeps.load(Ordering::Relaxed) {
+            let policy = self.log.0.policy.load();
+            policy.keep_query(uri.query().unwrap_or_default(), &mut entry.query);
+            policy.keep_headers(headers, &mut entry.fields);
+        }
+    }
+
+    /// Whether it is the turn of the next line, where so many of a million are written. Two threads at once
+    /// may take one too many.
+    fn is_next(&self, ppm: u32) -> bool {
+        let counted = self.share.fetch_add(ppm, Ordering::Relaxed).wrapping_add(ppm);
+        let passed = counted >= ALL_PPM;
+        if passed {
+            self.share.fetch_sub(ALL_PPM, Ordering::Relaxed);
+        }
+        passed
+    }
+
+    /// Whether every request has its line.
+    #[must_use]
+    pub fn takes_all(&self) -> bool {
+        self.log.mode() == Mode::All
+    }
+
     /// Writes the line of a request or connection that ended, if such are written.
     pub fn write(&self, entry: &Entry, ended: Moment, clock: &Clock) {
         let wanted = match self.log.mode() {
             Mode::Off => false,
-            Mode::Errors => is_error(entry),
+            Mode::Errors => entry.went_wrong(),
             Mode::All => true,
         };
         if !wanted || self.log.0.writer.get().is_none() {
+            return;
+        }
+        let policy = self.log.0.policy.load();
+        if policy.ppm < ALL_PPM && !entry.went_wrong() && !self.is_next(policy.ppm) {
             return;
         }
         let mut lines = lock(&self.page.0);
@@ -149,7 +183,7 @@ impl Sheet {
             self.metrics.plain().dropped(Dropped::LogLine).up();
             return;
         }
-        line::write(&mut lines.bytes, entry, ended, clock);
+        line::write(&mut lines.bytes, entry, ended, Style { format: policy.format, clock });
         lines.count += 1;
         let first = lines.count == 1;
         drop(lines);
@@ -169,12 +203,6 @@ impl Shared {
     fn is_empty(&self) -> bool {
         lock(&self.sheets).iter().all(|page| lock(&page.0).count == 0)
     }
-}
-
-fn is_error(entry: &Entry) -> bool {
-    let refused = entry.reason.is_some_and(|reason| reason != Reason::ConfigReply);
-    let status = entry.status.map_or(0, |status| status.as_u16());
-    refused || (!entry.connection && Outcome::new(status, entry.grpc, entry.reason).failed())
 }
 
 /// The writer: sleeps until a line comes, lets more gather, writes them with one call.

@@ -34,6 +34,7 @@ use crate::metrics::edge::Party;
 use crate::plane::{DataLimits, Plane};
 use crate::record::Telemetry;
 use crate::record::clock::Clock;
+use crate::record::ring::Decisions;
 use crate::rooms::accept::Door;
 use crate::settings::{AccessLogSink, Limits, RunArgs, Settings};
 use crate::subscribe::Subscriber;
@@ -84,6 +85,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
         AccessLog::start(sink, metrics.clone()).context("starting the access log's thread")?;
     let (spans, finished) = Spans::queue();
     let telemetry = Telemetry {
+        decisions: Decisions::default(),
         clock: Clock::start(),
         metrics,
         log: access_log,

@@ -263,9 +263,11 @@ async fn walk(
     let keep = hygiene::Keep { upgrade: asked == Asked::Upgrade, own: seat.secure };
     hygiene::scrub_request(&mut parts.headers, keep);
     exchange.note(|record| {
+        record.forwarded(seat.worker.now());
         if let Some(context) = record.context() {
             trace::context::inject(context, &mut parts.headers);
         }
+        record.stamp(&mut parts.headers);
     });
     let request = Box::new(Request::from_parts(parts, body));
     let response = forward(seat, exchange, request, protocol).await?;

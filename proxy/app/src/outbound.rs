@@ -147,6 +147,7 @@ async fn walk(
         &mut parts.headers,
         hygiene::Keep { upgrade: asked == Asked::Upgrade, own: false },
     );
+    exchange.note(|record| record.stamp(&mut parts.headers));
     let request = Box::new(Request::from_parts(parts, body));
     let response = within_deadline(seat, exchange, &routed, request).await?;
     let agreed = seat.watch_upgrade(exchange, response.status(), asked)?;

@@ -6,12 +6,14 @@
 //!
 //! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
 //! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
-//! again; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
+//! again once the ring of recent decisions lets them go; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
 pub mod clock;
 pub mod connection;
 pub mod entry;
+pub mod id;
 pub mod request;
+pub mod ring;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -29,7 +31,9 @@ use crate::trace::span::{Finished, Spans};
 use crate::trace::{Sampler, Sampling};
 use clock::Clock;
 use entry::Entry;
+use id::Ids;
 pub use request::Record;
+use ring::Decisions;
 
 /// What all workers' records share.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct Telemetry {
     pub spans: Spans,
     /// How many requests without a caller's decision are kept.
     pub sampling: Arc<Sampling>,
+    /// Recent decisions.
+    pub decisions: Decisions,
 }
 
 /// Where one worker opens its records; cloning it is cheap.
@@ -56,6 +62,8 @@ struct Desk {
     telemetry: Telemetry,
     sheet: Sheet,
     sampler: Sampler,
+    ids: Ids,
+    ring: ring::Shared,
     /// Edges of what ended before its edge was known: inbound and outbound, HTTP and gRPC and TLS and TCP.
     unknown: [[Arc<Edge>; 4]; 2],
 }
@@ -98,6 +106,8 @@ impl Ledger {
             telemetry: telemetry.clone(),
             sheet: telemetry.log.sheet(Arc::clone(&telemetry.metrics)),
             sampler: Sampler::new(Arc::clone(&telemetry.sampling)),
+            ids: Ids::new(),
+            ring: telemetry.decisions.ring(),
             unknown: [unknown(Direction::Inbound), unknown(Direction::Outbound)],
         }))
     }
@@ -150,6 +160,7 @@ impl Ledger {
         now: Moment,
     ) -> Record {
         let mut entry = blank();
+        entry.id.begin(head.headers, self.0.ids.next());
         entry.connection = false;
         entry.direction = direction;
         entry.protocol = head.protocol;
@@ -163,6 +174,7 @@ impl Ledger {
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
             entry.authority.push_str(start(authority.unwrap_or_default()));
+            self.0.sheet.keep(&mut entry, head.uri, head.headers);
         }
         Record::on(entry, &self.0)
     }
@@ -186,9 +198,10 @@ impl Ledger {
         Record::on(entry, &self.0).close(Ending::Failed(reason), now);
     }
 
-    /// Takes the wall time anew; called about once a minute.
+    /// Takes the wall time anew and forgets old decisions; called about once a minute.
     pub fn sweep(&self) {
         self.clock().set();
+        ring::lock(&self.0.ring).forget(self.clock().now());
     }
 }
 
@@ -228,12 +241,23 @@ impl Desk {
         }
         self.sheet.write(&entry, now, &self.telemetry.clock);
         if entry.trace.is_none() {
-            return spare(entry);
+            return self.remember(entry, now);
         }
+        self.remember(entry.clone(), now);
         if let Err(entry) = self.telemetry.spans.hand_over(Finished { entry, ended: now }) {
             let lost = 1 + entry.tries.len() as u64;
             self.telemetry.metrics.plain().dropped(Dropped::SpanQueue).add(lost);
             spare(entry);
+        }
+    }
+
+    /// Keeps the decision for whoever asks for it; what it displaces is used again.
+    fn remember(&self, entry: Box<Entry>, now: Moment) {
+        if entry.probe.is_some() {
+            return spare(entry);
+        }
+        if let Some(displaced) = ring::lock(&self.ring).push(entry, now) {
+            spare(displaced);
         }
     }
 }

@@ -170,8 +170,11 @@ impl Seat {
         grpc: bool,
     ) -> Response<ResponseBody> {
         let reason = own.reason;
-        let response = own.respond(version, grpc);
-        exchange.note(|record| record.reason(reason));
+        let mut response = own.respond(version, grpc);
+        exchange.note(|record| {
+            record.reason(reason);
+            record.sign(response.headers_mut());
+        });
         exchange.answered(response.status(), response.headers());
         exchange.close(None);
         self.conn.half(true);

@@ -30,6 +30,7 @@ pub mod probe;
 pub mod reason;
 pub mod retry;
 mod route;
+pub mod secret;
 pub mod snapshot;
 pub mod spec;
 

@@ -6,6 +6,8 @@
 //! Invariant: closed. Each question about a reason is answered by one exhaustive match, so a new
 //! reason does not compile before all answers are given.
 
+pub mod advice;
+
 use http::StatusCode;
 
 /// Why a request or connection was refused or failed.
@@ -133,6 +135,22 @@ pub enum GrpcCode {
 }
 
 impl GrpcCode {
+    /// The code's name, as gRPC writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "CANCELLED",
+            Self::Unknown => "UNKNOWN",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::Internal => "INTERNAL",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+        }
+    }
+
     /// The code for an HTTP status, where the answer is the configuration's.
     ///
     /// Source: gRPC core, `doc/http-grpc-status-mapping.md`.

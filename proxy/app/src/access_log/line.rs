@@ -1,29 +1,4 @@
-//! One line of the access log: a JSON object with dotted names that stay as they are.
-//!
-//! | field | meaning | absent when |
-//! |---|---|---|
-//! | `time` | end of the request, RFC 3339, UTC, microseconds | |
-//! | `kind` | `request` or `connection` | |
-//! | `direction` | `inbound` or `outbound`, seen from the pod | |
-//! | `protocol` | `http`, `grpc`, `tls`, `tcp` | |
-//! | `http.version` `http.method` `http.path` `http.host` | of the request as it came; the path without query | a connection, or an unreadable head |
-//! | `http.status` | status sent downstream | none was sent |
-//! | `grpc.status` | gRPC status sent downstream | not gRPC, or none was sent |
-//! | `reason` `blame` `flags` | the sidecar's own reason, who has to look, Envoy's letters for it | the upstream's own answer |
-//! | `policy` | what decided: `namespace/policy#rule`; without a rule the Allow policies of which none allows, the policy that has not arrived, the TlsPolicy or `mesh/name` that demands mTLS | none did |
-//! | `probe` | the kubelet's probe that it is: `http`, `https`, `grpc`, `tcp` | it is none |
-//! | `src.address` `src.workload` `src.namespace` `src.identity` | who called | not known |
-//! | `dst.address` | address the caller wanted | not known |
-//! | `dst.endpoint` | address the last attempt went to | no attempt |
-//! | `dst.service` `dst.workload` `dst.namespace` `dst.identity` | who was called | not known |
-//! | `security` | `mutual_tls`, `none`, `unknown` | |
-//! | `route` `rule` `backend` | what was decided | not decided |
-//! | `attempts` | attempts made | none |
-//! | `bytes.up` `bytes.down` | bytes of body towards upstream and downstream | |
-//! | `duration_ms` | start to end | |
-//! | `first_byte_ms` | start to the first byte of the answer | no answer |
-//! | `upstream_ms` | last attempt sent to the first byte of the answer | no answer from upstream |
-//! | `trace.id` `span.id` | the trace, when it is kept | not kept |
+//! One line of the access log: a JSON object with dotted names that stay as they are, out of [`super::fields`].
 //!
 //! Written when a record closes, straight into the sheet; read by Elasticsearch, Loki and people.
 //!
@@ -37,70 +12,89 @@ use std::time::Duration;
 use http::Version;
 use weft_proxy_core::Moment;
 
+use super::fields::{self as f, Field};
+use super::policy::Format;
 use crate::metrics::edge::{EdgeLabels, Party, Security, UNKNOWN};
 use crate::record::clock::Clock;
 use crate::record::entry::Entry;
 
+/// How a line is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Style<'a> {
+    /// Under which names.
+    pub format: Format,
+    /// The process's clock.
+    pub clock: &'a Clock,
+}
+
 /// Writes the line of an entry that ended.
-pub fn write(out: &mut Vec<u8>, entry: &Entry, ended: Moment, clock: &Clock) {
-    out.extend_from_slice(b"{\"time\":\"");
-    write_time(out, clock.unix_nanos(ended));
-    out.push(b'"');
-    let mut line = Line { out };
-    line.word("kind", if entry.connection { "connection" } else { "request" });
-    line.word("direction", entry.direction.name());
-    line.word("protocol", entry.protocol.name());
+pub fn write(out: &mut Vec<u8>, entry: &Entry, ended: Moment, style: Style<'_>) {
+    let mut line = Line { out, ecs: style.format == Format::Ecs };
+    line.open(style.clock.unix_nanos(ended), entry);
+    line.word(&f::KIND, if entry.connection { "connection" } else { "request" });
+    line.name_of(entry);
+    line.word(&f::DIRECTION, entry.direction.name());
+    line.word(&f::PROTOCOL, entry.protocol.name());
     request(&mut line, entry);
     if let Some(reason) = entry.reason {
-        line.word("reason", reason.name());
-        line.word("blame", reason.blame().name());
-        line.word("flags", reason.flags());
+        line.word(&f::REASON, reason.name());
+        line.word(&f::BLAME, reason.blame().name());
+        line.word(&f::FLAGS, reason.flags());
     }
-    line.name("policy", entry.policy.as_ref());
+    line.name(&f::POLICY, entry.policy.as_ref());
     if let Some(probe) = entry.probe {
-        line.word("probe", probe.name());
+        line.word(&f::PROBE, probe.name());
     }
-    line.address("src.address", entry.client);
-    line.address("dst.address", entry.destination);
-    line.address("dst.endpoint", entry.endpoint);
+    line.address(&f::SRC_ADDRESS, entry.client);
+    line.address(&f::DST_ADDRESS, entry.destination);
+    if let Some(endpoint) = entry.endpoint {
+        line.field(f::DST_ENDPOINT.name(line.ecs));
+        line.print(format_args!("\"{endpoint}\""));
+    }
     match &entry.edge {
         Some(edge) => parties(&mut line, edge.labels()),
-        None => line.word("security", Security::Unknown.name()),
+        None => line.word(&f::SECURITY, Security::Unknown.name()),
     }
-    line.name("rule", entry.rule.as_ref());
-    line.name("backend", entry.backend.as_ref());
+    line.name(&f::RULE, entry.rule.as_ref());
+    line.name(&f::BACKEND, entry.backend.as_ref());
     numbers(&mut line, entry, ended);
     if let Some(trace) = &entry.trace {
-        line.bare("trace.id", &trace.trace.hex());
-        line.bare("span.id", &trace.span.hex());
+        line.bare(&f::TRACE_ID, &trace.trace.hex());
+        line.bare(&f::SPAN_ID, &trace.span.hex());
+    }
+    for (name, value) in &entry.fields {
+        line.header(name, value);
     }
     out.extend_from_slice(b"}\n");
 }
 
 fn request(line: &mut Line<'_>, entry: &Entry) {
     if let (Some(method), Some(version)) = (&entry.method, entry.version) {
-        line.word("http.version", version_name(version));
-        line.text("http.method", method.as_str());
-        line.text("http.path", &entry.path);
-        line.text("http.host", &entry.authority);
+        line.word(&f::HTTP_VERSION, version_name(version));
+        line.text(&f::HTTP_METHOD, method.as_str());
+        line.text(&f::HTTP_PATH, &entry.path);
+        if !entry.query.is_empty() {
+            line.text(&f::HTTP_QUERY, &entry.query);
+        }
+        line.text(&f::HTTP_HOST, &entry.authority);
     }
     if let Some(status) = entry.status {
-        line.number("http.status", u64::from(status.as_u16()));
+        line.number(&f::HTTP_STATUS, u64::from(status.as_u16()));
     }
     if let Some(grpc) = entry.grpc {
-        line.number("grpc.status", u64::from(grpc));
+        line.number(&f::GRPC_STATUS, u64::from(grpc));
     }
 }
 
 fn parties(line: &mut Line<'_>, labels: &EdgeLabels) {
-    party(line, ["src.workload", "src.namespace", "src.identity"], &labels.source);
-    party(line, ["dst.workload", "dst.namespace", "dst.identity"], &labels.destination);
-    line.known("dst.service", labels.service.as_str());
-    line.word("security", labels.security.name());
-    line.known("route", labels.route.as_str());
+    party(line, [&f::SRC_WORKLOAD, &f::SRC_NAMESPACE, &f::SRC_IDENTITY], &labels.source);
+    party(line, [&f::DST_WORKLOAD, &f::DST_NAMESPACE, &f::DST_IDENTITY], &labels.destination);
+    line.known(&f::DST_SERVICE, labels.service.as_str());
+    line.word(&f::SECURITY, labels.security.name());
+    line.known(&f::ROUTE, labels.route.as_str());
 }
 
-fn party(line: &mut Line<'_>, [workload, namespace, identity]: [&str; 3], party: &Party) {
+fn party(line: &mut Line<'_>, [workload, namespace, identity]: [&Field; 3], party: &Party) {
     line.known(workload, party.workload.as_str());
     line.known(namespace, party.namespace.as_str());
     if let Some(known) = &party.identity {
@@ -110,16 +104,24 @@ fn party(line: &mut Line<'_>, [workload, namespace, identity]: [&str; 3], party:
 
 fn numbers(line: &mut Line<'_>, entry: &Entry, ended: Moment) {
     if entry.attempts > 0 {
-        line.number("attempts", u64::from(entry.attempts));
+        line.number(&f::ATTEMPTS, u64::from(entry.attempts));
     }
-    line.number("bytes.up", entry.up);
-    line.number("bytes.down", entry.down);
-    line.millis("duration_ms", ended.since(entry.started));
+    line.number(&f::BYTES_UP, entry.up);
+    line.number(&f::BYTES_DOWN, entry.down);
+    let took = ended.since(entry.started);
+    if line.ecs {
+        line.number(&f::DURATION, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    } else {
+        line.millis(&f::DURATION, took);
+    }
     if let Some(first_byte) = entry.first_byte {
-        line.millis("first_byte_ms", first_byte.since(entry.started));
+        line.millis(&f::FIRST_BYTE, first_byte.since(entry.started));
         if let Some(sent) = entry.sent {
-            line.millis("upstream_ms", first_byte.since(sent));
+            line.millis(&f::UPSTREAM, first_byte.since(sent));
         }
+    }
+    if let Some(sent) = entry.sent {
+        line.millis(&f::OWN, sent.since(entry.started));
     }
 }
 
@@ -135,64 +137,115 @@ fn version_name(version: Version) -> &'static str {
 
 struct Line<'a> {
     out: &'a mut Vec<u8>,
+    ecs: bool,
 }
 
 impl Line<'_> {
+    /// The object's beginning: when, and by which schema.
+    fn open(&mut self, unix_nanos: u64, entry: &Entry) {
+        self.out.push(b'{');
+        self.quoted(f::TIME.name(self.ecs));
+        self.out.extend_from_slice(b":\"");
+        write_time(self.out, unix_nanos);
+        self.out.push(b'"');
+        if self.ecs {
+            let outcome = if entry.went_wrong() { "failure" } else { "success" };
+            self.print(format_args!(",\"ecs.version\":\"{ECS}\",\"event.outcome\":\"{outcome}\""));
+        }
+    }
+
+    fn name_of(&mut self, entry: &Entry) {
+        self.field(f::REQUEST_ID.name(self.ecs));
+        // A name is visible ASCII, of which two characters mean something within a string.
+        self.out.push(b'"');
+        match entry.id.given() {
+            Some(given) => escape(self.out, given),
+            None => self.print(format_args!("{}", entry.id)),
+        }
+        self.out.push(b'"');
+    }
+
     /// A field whose value comes from the code.
-    fn word(&mut self, name: &str, word: &str) {
-        self.bare(name, word.as_bytes());
+    fn word(&mut self, field: &Field, word: &str) {
+        self.bare(field, word.as_bytes());
     }
 
     /// A field whose value needs no escaping.
-    fn bare(&mut self, name: &str, value: &[u8]) {
-        self.field(name);
+    fn bare(&mut self, field: &Field, value: &[u8]) {
+        self.field(field.name(self.ecs));
         self.out.push(b'"');
         self.out.extend_from_slice(value);
         self.out.push(b'"');
     }
 
     /// A field whose value comes from outside.
-    fn text(&mut self, name: &str, text: &str) {
-        self.field(name);
-        self.out.push(b'"');
-        escape(self.out, text);
-        self.out.push(b'"');
+    fn text(&mut self, field: &Field, text: &str) {
+        self.field(field.name(self.ecs));
+        self.string(text);
     }
 
-    fn known(&mut self, name: &str, text: &str) {
+    /// A header field; both its name and its value come from outside.
+    fn header(&mut self, name: &str, value: &str) {
+        let before = if self.ecs { "labels." } else { "header." };
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(before.as_bytes());
+        escape(self.out, name);
+        self.out.extend_from_slice(b"\":");
+        self.string(value);
+    }
+
+    fn known(&mut self, field: &Field, text: &str) {
         if text != UNKNOWN {
-            self.text(name, text);
+            self.text(field, text);
         }
     }
 
-    fn name(&mut self, name: &str, value: Option<&weft_proxy_core::Name>) {
+    fn name(&mut self, field: &Field, value: Option<&weft_proxy_core::Name>) {
         if let Some(value) = value {
-            self.text(name, value.as_str());
+            self.text(field, value.as_str());
         }
     }
 
-    fn address(&mut self, name: &str, address: Option<SocketAddr>) {
-        if let Some(address) = address {
-            self.field(name);
+    /// An address: one text, or two fields in the Elastic Common Schema.
+    fn address(&mut self, field: &Field, address: Option<SocketAddr>) {
+        let Some(address) = address else { return };
+        if self.ecs {
+            let (of, ip, port) = (field.ecs, address.ip(), address.port());
+            self.print(format_args!(",\"{of}.ip\":\"{ip}\",\"{of}.port\":{port}"));
+        } else {
+            self.field(field.weft);
             self.print(format_args!("\"{address}\""));
         }
     }
 
-    fn number(&mut self, name: &str, number: u64) {
-        self.field(name);
+    fn number(&mut self, field: &Field, number: u64) {
+        self.field(field.name(self.ecs));
         self.print(format_args!("{number}"));
     }
 
-    fn millis(&mut self, name: &str, span: Duration) {
+    fn millis(&mut self, field: &Field, span: Duration) {
         let micros = span.as_micros();
-        self.field(name);
+        self.field(field.name(self.ecs));
         self.print(format_args!("{}.{:03}", micros / 1_000, micros % 1_000));
     }
 
     fn field(&mut self, name: &str) {
-        self.out.extend_from_slice(b",\"");
+        self.out.push(b',');
+        self.quoted(name);
+        self.out.push(b':');
+    }
+
+    /// A name that comes from the code.
+    fn quoted(&mut self, name: &str) {
+        self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        self.out.push(b'"');
+    }
+
+    fn string(&mut self, text: &str) {
+        self.out.push(b'"');
+        escape(self.out, text);
+        self.out.push(b'"');
     }
 
     fn print(&mut self, what: std::fmt::Arguments<'_>) {
@@ -200,6 +253,9 @@ impl Line<'_> {
         let _ = self.out.write_fmt(what);
     }
 }
+
+/// Version of the Elastic Common Schema whose names are used. Source: ECS 8.11, in which all of them stand.
+const ECS: &str = "8.11.0";
 
 /// Writes text inside a JSON string.
 fn escape(out: &mut Vec<u8>, text: &str) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::metrics::edge::Direction;
 use std::sync::Condvar;
+use weft_proxy_core::Reason;
 
 /// An output that keeps what was written, and can be held up.
 #[derive(Clone, Default)]
@@ -65,7 +66,7 @@ fn entry(path: &str, status: u16) -> Box<Entry> {
 fn started(mode: Mode) -> (Kept, Arc<Metrics>, Sheet, Writer) {
     let (out, metrics) = (Kept::default(), Arc::new(Metrics::default()));
     let (log, writer) = AccessLog::start(Box::new(out.clone()), Arc::clone(&metrics)).unwrap();
-    log.set(mode);
+    log.set(Policy::of(mode));
     let sheet = log.sheet(Arc::clone(&metrics));
     (out, metrics, sheet, writer)
 }
@@ -144,4 +145,113 @@ fn many_threads_write_whole_lines() {
     let paths: std::collections::HashSet<_> =
         out.lines().iter().map(|line| line["http.path"].as_str().unwrap().to_owned()).collect();
     assert_eq!(paths.len(), 2_000);
+}
+
+/// A request of which everything is known.
+fn full() -> Box<Entry> {
+    use crate::metrics::edge::{Edge, EdgeLabels, Party, Protocol, Security};
+    use weft_proxy_core::{Identity, Name};
+    let party = |name: &str| Party {
+        workload: name.into(),
+        namespace: "shop".into(),
+        identity: Identity::parse(&format!("spiffe://cluster.local/ns/shop/sa/{name}")).ok(),
+    };
+    let labels = EdgeLabels {
+        direction: Direction::Outbound,
+        protocol: Protocol::Grpc,
+        security: Security::MutualTls,
+        source: party("cart"),
+        destination: party("catalog"),
+        service: Name::from("shop/catalog:80"),
+        route: Name::from("shop/catalog"),
+    };
+    let edge: Arc<Edge> = Metrics::default().edge(0, &labels);
+    let mut entry = entry("/items", 503);
+    (entry.protocol, entry.edge) = (Protocol::Grpc, Some(edge));
+    entry.query.push_str("page=2&token=*");
+    entry.authority.push_str("catalog.shop:80");
+    entry.fields.push(("tenant".into(), "say \"a\"".to_owned()));
+    (entry.reason, entry.grpc, entry.probe) =
+        (Some(Reason::NoEndpoint), Some(14), Some(weft_proxy_core::Probe::Http));
+    (entry.policy, entry.rule, entry.backend) =
+        (Some("shop/p#1".into()), Some("0".into()), Some("shop/catalog-v1:80".into()));
+    let address = |text: &str| text.parse().ok();
+    (entry.client, entry.destination) = (address("[fd00::7]:4000"), address("10.96.0.7:80"));
+    (entry.endpoint, entry.attempts) = (address("10.0.0.9:8080"), 2);
+    (entry.sent, entry.first_byte) = (Some(Moment(2_000_000)), Some(Moment(3_500_000)));
+    entry.trace = crate::trace::Sampler::seeded(
+        {
+            let sampling = Arc::new(crate::trace::Sampling::default());
+            sampling.set(1_000_000, 0);
+            sampling
+        },
+        1,
+    )
+    .decide_connection(Moment(0));
+    entry
+}
+
+fn line_of(entry: &Entry, policy: Policy) -> serde_json::Value {
+    let (out, _, sheet, writer) = started(Mode::All);
+    sheet.log.set(policy);
+    sheet.write(entry, Moment(5_000_000), &Clock::start());
+    writer.finish();
+    out.lines().remove(0)
+}
+
+#[test]
+fn every_field_of_the_page_is_written_and_no_other() {
+    let line = line_of(&full(), Policy::of(Mode::All));
+    let names: std::collections::BTreeSet<_> =
+        line.as_object().unwrap().keys().map(|name| name.replace("header.tenant", "header.NAME")).collect();
+    let known: std::collections::BTreeSet<_> =
+        fields::ALL.iter().map(|field| field.weft.to_owned()).collect();
+    assert_eq!(names, known);
+    assert_eq!((&line["own_ms"], &line["upstream_ms"]), (&2.0.into(), &1.5.into()));
+    assert_eq!(
+        (&line["http.query"], &line["header.tenant"]),
+        (&"page=2&token=*".into(), &"say \"a\"".into())
+    );
+}
+
+#[test]
+fn the_elastic_common_schema_has_its_own_names_for_all_of_them() {
+    let line = line_of(&full(), Policy { format: Format::Ecs, ..Policy::of(Mode::All) });
+    let line = line.as_object().unwrap();
+    for field in fields::ALL {
+        let name = field.ecs.replace("labels.NAME", "labels.tenant");
+        let there = match name.as_str() {
+            "source" | "destination" => {
+                line.contains_key(&format!("{name}.ip")) && line[&format!("{name}.port")].is_u64()
+            }
+            name => line.contains_key(name),
+        };
+        assert!(there, "{name} in {line:?}");
+    }
+    assert_eq!((&line["source.ip"], &line["event.duration"]), (&"fd00::7".into(), &5_000_000.into()));
+    assert_eq!((&line["event.outcome"], &line["ecs.version"]), (&"failure".into(), &"8.11.0".into()));
+}
+
+#[test]
+fn the_page_of_fields_is_as_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/access-log.md");
+    if std::env::var("WEFT_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(path, fields::page()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), fields::page(), "WEFT_GOLDEN=write writes it");
+}
+
+#[test]
+fn of_what_went_well_a_share_is_written_and_of_refusals_all() {
+    let (out, _, sheet, writer) = started(Mode::All);
+    sheet.log.set(Policy { ppm: 100_000, ..Policy::of(Mode::All) });
+    let clock = Clock::start();
+    for _ in 0..100 {
+        sheet.write(&entry("/fine", 200), Moment(1), &clock);
+        sheet.write(&entry("/broken", 500), Moment(1), &clock);
+    }
+    writer.finish();
+    let lines = out.lines();
+    let of = |path: &str| lines.iter().filter(|line| line["http.path"] == path).count();
+    assert_eq!((of("/fine"), of("/broken")), (10, 100));
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use weft_proxy_core::spec;
 
 use super::thread::Threads;
-use crate::access_log::Mode;
+use crate::access_log::{Mode, Policy};
 use crate::admin::Sidecar;
 use crate::certify::{CertificateStatus, Credentials};
 use crate::plane::Plane;
@@ -118,11 +118,11 @@ pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
 fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
     let snapshot = desk.plane.snapshot();
     let telemetry = &desk.plane.telemetry;
-    telemetry.log.set(match (desk.settings.access_log, snapshot.mesh.access_log) {
+    telemetry.log.set(Policy::of(match (desk.settings.access_log, snapshot.mesh.access_log) {
         (AccessLogChoice::Off, _) | (AccessLogChoice::Mesh, spec::AccessLog::Off) => Mode::Off,
         (AccessLogChoice::All, _) | (AccessLogChoice::Mesh, spec::AccessLog::All) => Mode::All,
         (AccessLogChoice::Errors, _) | (AccessLogChoice::Mesh, spec::AccessLog::Errors) => Mode::Errors,
-    });
+    }));
     if desk.settings.otlp.is_some() {
         let workers = u32::try_from(desk.settings.workers.get()).unwrap_or(1);
         let share = snapshot.mesh.trace_per_second.div_ceil(workers);

@@ -24,6 +24,7 @@ impl Ledger {
         now: Moment,
     ) -> ConnectionRecord {
         let mut entry = blank();
+        entry.id.begin(&http::HeaderMap::new(), self.0.ids.next());
         entry.connection = true;
         entry.direction = direction;
         entry.protocol = Protocol::Tcp;

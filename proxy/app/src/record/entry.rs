@@ -10,13 +10,16 @@ use std::sync::Arc;
 use http::{Method, StatusCode, Version};
 use weft_proxy_core::{Moment, Name, Probe, Reason};
 
-use crate::metrics::edge::{Direction, Edge, Protocol};
+use crate::metrics::edge::{Direction, Edge, Outcome, Protocol};
+use crate::record::id::RequestId;
 use crate::trace::context::TraceContext;
 use crate::trace::span::{AttemptSpan, EventSpan};
 
 /// One request or connection, as far as known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
+    /// What it is called.
+    pub id: RequestId,
     /// A whole connection (opaque bytes), not a request.
     pub connection: bool,
     /// Seen from the pod.
@@ -31,6 +34,10 @@ pub struct Entry {
     pub path: String,
     /// Host asked for; empty when nobody will read it.
     pub authority: String,
+    /// Query as far as it may be written; empty when nobody will read it.
+    pub query: String,
+    /// Header fields that are to be written, by the names that they were given.
+    pub fields: Vec<(Arc<str>, String)>,
     /// Who connected.
     pub client: Option<SocketAddr>,
     /// Where the client wanted to go.
@@ -78,6 +85,7 @@ impl Entry {
     #[must_use]
     pub fn blank() -> Box<Self> {
         Box::new(Self {
+            id: RequestId::default(),
             connection: false,
             direction: Direction::Inbound,
             protocol: Protocol::Http,
@@ -85,6 +93,8 @@ impl Entry {
             method: None,
             path: String::new(),
             authority: String::new(),
+            query: String::new(),
+            fields: Vec::new(),
             client: None,
             destination: None,
             started: Moment(0),
@@ -108,12 +118,24 @@ impl Entry {
         })
     }
 
+    /// Whether it was refused or failed: what is logged when only errors are, and kept for longer.
+    #[must_use]
+    pub fn went_wrong(&self) -> bool {
+        let refused = self.reason.is_some_and(|reason| reason != Reason::ConfigReply);
+        let status = self.status.map_or(0, |status| status.as_u16());
+        refused || (!self.connection && Outcome::new(status, self.grpc, self.reason).failed())
+    }
+
     /// Forgets everything but the room its texts take, so that the entry can serve again.
     pub fn wipe(&mut self) {
+        self.id.wipe();
         self.path.clear();
         self.path.shrink_to(KEPT_TEXT);
         self.authority.clear();
         self.authority.shrink_to(KEPT_TEXT);
+        self.query.clear();
+        self.query.shrink_to(KEPT_TEXT);
+        self.fields.clear();
         (self.version, self.method, self.client, self.destination) = (None, None, None, None);
         (self.sent, self.first_byte, self.status, self.grpc) = (None, None, None, None);
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);

@@ -11,8 +11,9 @@ use http::{HeaderMap, StatusCode};
 use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use super::{Desk, Ending};
-use crate::metrics::edge::{Edge, Protocol};
+use crate::metrics::edge::{Direction, Edge, Protocol};
 use crate::record::entry::Entry;
+use crate::record::id::{WEFT_REQUEST_ID, X_REQUEST_ID};
 use crate::trace::context::TraceContext;
 use crate::trace::span::{AttemptSpan, EventSpan};
 
@@ -86,6 +87,11 @@ impl Record {
         Some(TraceContext { span, parent: Some(request.span), ..request })
     }
 
+    /// The request is on its way to the application beside this sidecar.
+    pub fn forwarded(&mut self, now: Moment) {
+        self.write(|entry| entry.sent = Some(now));
+    }
+
     /// The last attempt failed, or its answer was given up for a retry.
     pub fn attempt_over(&mut self, status: Option<StatusCode>, reason: Option<Reason>, now: Moment) {
         self.write(|entry| {
@@ -109,6 +115,10 @@ impl Record {
         self.write(|entry| {
             entry.status = Some(status);
             entry.first_byte = Some(now);
+            if status.as_u16() >= 400 && entry.direction == Direction::Outbound {
+                // Another sidecar refused it: what it called the request finds both decisions.
+                entry.id.take(headers.get(WEFT_REQUEST_ID));
+            }
             if entry.protocol == Protocol::Grpc {
                 entry.grpc = entry.grpc.or_else(|| grpc_status(headers));
             }
@@ -130,6 +140,24 @@ impl Record {
             entry.up = entry.up.saturating_add(up);
             entry.down = entry.down.saturating_add(down);
         });
+    }
+
+    /// Writes the request's name into its fields, when it is traced or every request is logged: then the hops
+    /// after this one call it the same.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        if let Some(entry) = &self.entry
+            && !entry.id.is_given()
+            && (entry.trace.is_some() || self.desk.sheet.takes_all())
+        {
+            headers.insert(X_REQUEST_ID, entry.id.value());
+        }
+    }
+
+    /// Writes the request's name into an answer of the sidecar's own.
+    pub fn sign(&self, headers: &mut HeaderMap) {
+        if let Some(entry) = &self.entry {
+            headers.insert(WEFT_REQUEST_ID, entry.id.value());
+        }
     }
 
     /// The span of this request, which the application's calls are children of; `None` when it is not kept.

@@ -2,7 +2,7 @@
 
 use super::connection::ConnectionRecord;
 use super::*;
-use crate::access_log::{Mode, Writer};
+use crate::access_log::{Mode, Policy, Writer};
 use crate::metrics::edge::{Party, Security};
 use crate::metrics::render::Page;
 use http::StatusCode;
@@ -35,11 +35,12 @@ fn bench(sampled: bool) -> Bench {
     let metrics = Arc::new(Metrics::default());
     let written = Arc::default();
     let (log, writer) = AccessLog::start(Box::new(Out(Arc::clone(&written))), Arc::clone(&metrics)).unwrap();
-    log.set(Mode::All);
+    log.set(Policy::of(Mode::All));
     let (spans, finished) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
-    let telemetry = Telemetry { clock: Clock::start(), metrics, log, spans, sampling };
+    let telemetry =
+        Telemetry { clock: Clock::start(), metrics, log, spans, sampling, decisions: Decisions::default() };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }
@@ -258,4 +259,51 @@ fn a_record_can_move_between_threads() {
     check::<ConnectionRecord>();
     check::<Ledger>();
     assert!(size_of::<Record>() <= 16, "a record is carried through every future: {}", size_of::<Record>());
+}
+
+#[test]
+fn a_closed_record_is_found_by_its_name_and_its_entry_is_used_again_later() {
+    let bench = bench(false);
+    let named = HeaderMap::from_iter([(id::X_REQUEST_ID, http::HeaderValue::from_static("order-17"))]);
+    let mut record = bench.open(Protocol::Http, &named);
+    record.edge(&bench.edge(Protocol::Http));
+    record.policy(&Name::from("shop/only-cart#1"));
+    record.close(Ending::Failed(Reason::DeniedByPolicy), Moment(3_000));
+    for _ in 0..2_000 {
+        let mut fine = bench.open(Protocol::Http, &HeaderMap::new());
+        fine.answered(StatusCode::OK, &HeaderMap::new(), Moment(4_000));
+        fine.close(Ending::Complete, Moment(4_000));
+    }
+    let found = bench.telemetry.decisions.find("order-17");
+    assert_eq!(found.len(), 1);
+    let seen = &found[0];
+    assert_eq!(seen.entry.policy, Some(Name::from("shop/only-cart#1")));
+    assert_eq!((seen.entry.reason, seen.ended), (Some(Reason::DeniedByPolicy), Moment(3_000)));
+    assert_eq!(seen.labels().unwrap().service, Name::from("shop/catalog:80"));
+    assert!(seen.entry.edge.is_none(), "a refusal that is kept for long keeps no series alive");
+}
+
+#[test]
+fn a_request_that_is_seen_by_a_person_carries_its_name_onward() {
+    let bench = bench(false);
+    let mut fields = HeaderMap::new();
+    let record = bench.open(Protocol::Http, &HeaderMap::new());
+    record.stamp(&mut fields);
+    let name = fields[id::X_REQUEST_ID].to_str().unwrap().to_owned();
+    drop(record);
+    assert_eq!(bench.telemetry.decisions.find(&name).len(), 1);
+    bench.telemetry.log.set(Policy::of(Mode::Errors));
+    fields.clear();
+    bench.open(Protocol::Http, &HeaderMap::new()).stamp(&mut fields);
+    assert!(fields.is_empty(), "what nobody looks at costs no field");
+}
+
+#[test]
+fn a_refusal_of_the_other_sidecar_is_found_by_the_name_it_gave() {
+    let bench = bench(false);
+    let mut record = bench.open(Protocol::Http, &HeaderMap::new());
+    let answer = HeaderMap::from_iter([(id::WEFT_REQUEST_ID, http::HeaderValue::from_static("theirs"))]);
+    record.answered(StatusCode::FORBIDDEN, &answer, Moment(2_000));
+    record.close(Ending::Complete, Moment(3_000));
+    assert_eq!(bench.telemetry.decisions.find("theirs").len(), 1);
 }

@@ -63,6 +63,7 @@ fn exporting(endpoint: String) -> Bench {
     let sampling = Arc::new(Sampling::default());
     sampling.set(1_000_000, 0);
     let telemetry = Telemetry {
+        decisions: crate::record::ring::Decisions::default(),
         clock: Clock::start(),
         metrics: Arc::default(),
         log: AccessLog::default(),

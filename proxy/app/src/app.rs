@@ -8,6 +8,7 @@
 
 mod chores;
 mod describe;
+mod standing;
 mod thread;
 
 use std::net::SocketAddr;
@@ -101,7 +102,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
 async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let Seen { telemetry, writer, finished } = telemetry(&settings)?;
     let credentials = Arc::new(Credentials::new(!settings.no_tls_resumption));
-    let dial = Dial::new(&settings, credentials.clone())?;
+    let dial = Dial::new(&settings, credentials.clone())?.counting(telemetry.metrics.clone());
     let certifier = Certifier::new(&settings, dial.clone());
     let certificate = certifier.status();
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());

@@ -27,6 +27,7 @@ use weft_proxy_core::{Moment, Reason};
 use crate::access_log::{AccessLog, Sheet};
 use crate::metrics::Metrics;
 use crate::metrics::edge::{Direction, Edge, EdgeLabels, Outcome, Protocol};
+use crate::metrics::exemplars::Seen;
 use crate::metrics::plain::Dropped;
 use crate::observe::Taps;
 use crate::trace::context::TraceContext;
@@ -264,7 +265,14 @@ impl Desk {
         let status = entry.status.map_or(0, |status| status.as_u16());
         let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
         let outcome = Outcome::new(status, entry.grpc, entry.reason);
-        edge.request(outcome, now.since(entry.started), entry.up, entry.down);
+        let took = now.since(entry.started);
+        edge.request(outcome, took, entry.up, entry.down);
+        if let Some(first) = entry.first_byte {
+            edge.first_byte(first.since(entry.started));
+        }
+        if let Some(trace) = &entry.trace {
+            edge.traced(Seen { trace: trace.trace.0, took, ended: self.telemetry.clock.unix_nanos(now) });
+        }
         self.tell(entry, now);
     }
 

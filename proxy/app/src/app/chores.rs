@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use weft_proxy_core::spec;
 
+use super::standing::Standing;
 use super::thread::Threads;
 use crate::access_log::policy::ALL_PPM;
 use crate::access_log::{Format, Mode, Policy};
@@ -106,8 +107,10 @@ fn advance(stage: &watch::Sender<Stage>, to: Stage) {
 pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
     let (mut certificate, mut stream) = (desk.certificate.clone(), desk.stream.clone());
     let mut changes = desk.plane.snapshots.changes();
+    let mut standing = Standing::default();
     loop {
         settle(&desk, &origin);
+        standing.show(&desk);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             changed = certificate.changed() => if changed.is_err() { return },
@@ -134,11 +137,6 @@ fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
         let old = origin.load_full();
         origin.store(Arc::new(Origin { workload: inbound.owner.to_string(), ..(*old).clone() }));
     }
-    let plain = telemetry.metrics.plain();
-    let stream = desk.stream.borrow();
-    plain.config.connect(stream.connected);
-    plain.config.adopt(stream.generation, stream.last_epoch.saturating_mul(1_000_000_000));
-    plain.certificate.renew(desk.certificate.borrow().not_after);
 }
 
 /// What is logged: which requests, as the pod itself says, else its policies, else the Mesh; how, as the

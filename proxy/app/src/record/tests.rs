@@ -4,7 +4,7 @@ use super::connection::ConnectionRecord;
 use super::*;
 use crate::access_log::{Mode, Policy, Writer};
 use crate::metrics::edge::{Party, Security};
-use crate::metrics::render::Page;
+use crate::metrics::render;
 use http::StatusCode;
 use tokio::sync::mpsc;
 use weft_proxy_core::Name;
@@ -66,7 +66,8 @@ impl Bench {
     }
 
     fn page(&self) -> String {
-        Page::new(Arc::clone(&self.telemetry.metrics)).render()
+        let format = weft_exposition::Format::OpenMetrics;
+        String::from_utf8(render::page(&self.telemetry.metrics, format)).unwrap()
     }
 
     fn lines(&mut self) -> Vec<serde_json::Value> {

@@ -178,7 +178,7 @@ impl Dial {
 
 async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
-    let tcp = reach(&address).await?;
+    let tcp = reach(&address.host, address.port).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(address.host.clone())
         .or_else(|_| ServerName::try_from("control-plane.invalid"))
@@ -191,21 +191,21 @@ async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<To
 
 /// A connection to the first address that takes one. Each gets its share of the time, so that one that
 /// is silent leaves some for the others.
-async fn reach(address: &ControlPlane) -> io::Result<TcpStream> {
+///
+/// # Cancel safety
+/// Dropping it closes what was opened.
+pub(crate) async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
     let late = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
     let end = Instant::now() + CONNECT_TIMEOUT;
-    let resolving = tokio::net::lookup_host((address.host.as_str(), address.port));
+    let resolving = tokio::net::lookup_host((host, port));
     let mut found = match tokio::time::timeout_at(end, resolving).await {
-        Err(_) => return Err(late(format!("{} was not resolved within 5 s", address.host))),
+        Err(_) => return Err(late(format!("{host} was not resolved within 5 s"))),
         Ok(Err(error)) => {
-            return Err(io::Error::new(
-                error.kind(),
-                format!("{} cannot be resolved: {error}", address.host),
-            ));
+            return Err(io::Error::new(error.kind(), format!("{host} cannot be resolved: {error}")));
         }
         Ok(Ok(found)) => found.collect::<Vec<_>>().into_iter(),
     };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", address.host));
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     while let Some(target) = found.next() {
         let others = u32::try_from(found.len()).unwrap_or(u32::MAX);
         let share = end.saturating_duration_since(Instant::now()) / others.saturating_add(1);
@@ -214,7 +214,7 @@ async fn reach(address: &ControlPlane) -> io::Result<TcpStream> {
             Ok(Err(error)) => io::Error::new(error.kind(), format!("{target}: {error}")),
             Err(_) => late(format!("{target}: no connection within {} ms", share.as_millis())),
         };
-        tracing::debug!(error = %last, "an address of the control plane does not answer");
+        tracing::debug!(error = %last, host, "an address does not answer");
     }
     Err(last)
 }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use weft_proxy_core::spec;
+use weft_proxy_core::{Inbound, spec};
 
 use super::thread::Threads;
 use crate::access_log::{Mode, Policy};
@@ -20,7 +20,8 @@ use crate::certify::{CertificateStatus, Credentials};
 use crate::plane::Plane;
 use crate::settings::{AccessLogChoice, Settings};
 use crate::subscribe::StreamStatus;
-use crate::trace::export::Origin;
+use crate::trace::follow::Follower;
+use crate::trace::origin::Origin;
 
 /// How far the sidecar's life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,11 +103,11 @@ fn advance(stage: &watch::Sender<Stage>, to: Stage) {
 }
 
 /// Follows what the mesh says about telemetry, and keeps the gauges of certificate and configuration.
-pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
+pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>, mut traces: Follower) {
     let (mut certificate, mut stream) = (desk.certificate.clone(), desk.stream.clone());
     let mut changes = desk.plane.snapshots.changes();
     loop {
-        settle(&desk, &origin);
+        settle(&desk, &origin, &mut traces);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             changed = certificate.changed() => if changed.is_err() { return },
@@ -115,7 +116,7 @@ pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
     }
 }
 
-fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
+fn settle(desk: &Desk, origin: &ArcSwap<Origin>, traces: &mut Follower) {
     let snapshot = desk.plane.snapshot();
     let telemetry = &desk.plane.telemetry;
     telemetry.log.set(Policy::of(match (desk.settings.access_log, snapshot.mesh.access_log) {
@@ -123,23 +124,35 @@ fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
         (AccessLogChoice::All, _) | (AccessLogChoice::Mesh, spec::AccessLog::All) => Mode::All,
         (AccessLogChoice::Errors, _) | (AccessLogChoice::Mesh, spec::AccessLog::Errors) => Mode::Errors,
     }));
-    if desk.settings.otlp.is_some() {
-        let workers = u32::try_from(desk.settings.workers.get()).unwrap_or(1);
-        let share = snapshot.mesh.trace_per_second.div_ceil(workers);
-        telemetry.sampling.set(snapshot.mesh.trace_sampling_ppm, share);
-    }
-    if let Some(inbound) = &snapshot.inbound
-        && !inbound.owner.is_empty()
-        && origin.load().workload != *inbound.owner
-    {
-        let old = origin.load_full();
-        origin.store(Arc::new(Origin { workload: inbound.owner.to_string(), ..(*old).clone() }));
+    if let Some(inbound) = &snapshot.inbound {
+        traces.follow(inbound.telemetry.as_deref(), &snapshot.mesh);
+        let told = told_by(&origin.load(), inbound);
+        if **origin.load() != told {
+            origin.store(Arc::new(told));
+        }
     }
     let plain = telemetry.metrics.plain();
     let stream = desk.stream.borrow();
     plain.config.connect(stream.connected);
     plain.config.adopt(stream.generation, stream.last_epoch.saturating_mul(1_000_000_000));
     plain.certificate.renew(desk.certificate.borrow().not_after);
+}
+
+/// Who this is, with what the control plane knows of it.
+fn told_by(known: &Origin, inbound: &Inbound) -> Origin {
+    let mut origin = known.clone();
+    let learn = |what: &mut String, told: &str| {
+        if !told.is_empty() {
+            told.clone_into(what);
+        }
+    };
+    learn(&mut origin.workload, &inbound.owner);
+    if let Some(telemetry) = &inbound.telemetry {
+        learn(&mut origin.node, &telemetry.node);
+        learn(&mut origin.zone, &telemetry.zone);
+        learn(&mut origin.version, &telemetry.version);
+    }
+    origin
 }
 
 /// Lets go, now and then, of series that nobody uses.

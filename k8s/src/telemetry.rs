@@ -100,6 +100,8 @@ pub struct TracingSettings {
 #[x_kube(
     validation = Rule::new("has(self.caBundle) == self.endpoint.startsWith('https://')")
         .message("caBundle goes with an endpoint that begins with https://, and only with one"),
+    validation = Rule::new("(has(self.protocol) && self.protocol != 'OtlpGrpc') || self.endpoint.matches('^https?://[^/]*/?$')")
+        .message("an endpoint of OtlpGrpc has no path"),
     validation = Rule::new("!has(self.timeout) || duration(self.timeout) > duration('0s')")
         .message("timeout is 0s; write a longer time")
 )]

@@ -195,7 +195,7 @@ async fn open(
     metrics: Arc<Metrics>,
 ) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
-    let tcp = reach(&address, &metrics).await?;
+    let tcp = reach(&metrics, Purpose::ControlPlane, (&address.host, address.port)).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(address.host.clone())
         .or_else(|_| ServerName::try_from("control-plane.invalid"))
@@ -208,12 +208,21 @@ async fn open(
 
 /// A connection to the first address that takes one. Each gets its share of the time, so that one that
 /// is silent leaves some for the others.
-async fn reach(address: &ControlPlane, metrics: &Metrics) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// The name cannot be resolved, or nobody answers.
+///
+/// # Cancel safety
+/// Dropping it closes what was opened.
+pub(crate) async fn reach(
+    metrics: &Metrics,
+    purpose: Purpose,
+    (host, port): (&str, u16),
+) -> io::Result<TcpStream> {
     let late = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
     let end = Instant::now() + CONNECT_TIMEOUT;
-    let host = (address.host.as_str(), address.port);
-    let mut found = resolve(metrics, Purpose::ControlPlane, host, end).await?.into_iter();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", address.host));
+    let mut found = resolve(metrics, purpose, (host, port), end).await?.into_iter();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     while let Some(target) = found.next() {
         let others = u32::try_from(found.len()).unwrap_or(u32::MAX);
         let share = end.saturating_duration_since(Instant::now()) / others.saturating_add(1);
@@ -222,7 +231,7 @@ async fn reach(address: &ControlPlane, metrics: &Metrics) -> io::Result<TcpStrea
             Ok(Err(error)) => io::Error::new(error.kind(), format!("{target}: {error}")),
             Err(_) => late(format!("{target}: no connection within {} ms", share.as_millis())),
         };
-        tracing::debug!(error = %last, "an address of the control plane does not answer");
+        tracing::debug!(error = %last, host, "an address does not answer");
     }
     Err(last)
 }

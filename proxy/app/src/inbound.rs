@@ -262,6 +262,10 @@ async fn walk(
     let asked = Asked::of(&parts)?;
     let keep = hygiene::Keep { upgrade: asked == Asked::Upgrade, own: seat.secure };
     hygiene::scrub_request(&mut parts.headers, keep);
+    if seat.secure {
+        // A word between sidecars.
+        parts.headers.remove(trace::TRACED);
+    }
     exchange.note(|record| {
         record.forwarded(seat.worker.now());
         if let Some(context) = record.context() {

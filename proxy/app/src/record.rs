@@ -32,7 +32,7 @@ use crate::metrics::plain::Dropped;
 use crate::observe::Taps;
 use crate::trace::context::TraceContext;
 use crate::trace::span::{Finished, Spans};
-use crate::trace::{Sampler, Sampling};
+use crate::trace::{From, Sampler, Sampling};
 use clock::Clock;
 use entry::Entry;
 use id::Ids;
@@ -163,15 +163,35 @@ impl Ledger {
         client: Option<SocketAddr>,
         now: Moment,
     ) -> Record {
-        let trace = self.0.sampler.decide(head.headers, false, now);
+        self.open_toward(0, direction, head, client, now)
+    }
+
+    /// [`open`](Self::open), of a request to a service that a number stands for.
+    #[must_use]
+    pub fn open_toward(
+        &self,
+        called: u64,
+        direction: Direction,
+        head: Head<'_>,
+        client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Record {
+        let from = if direction == Direction::Outbound { From::Application } else { From::Outside };
+        let trace = self.0.sampler.decide(head.headers, from, called, now);
         self.begin(direction, head, client, trace, now)
     }
 
-    /// Opens the record of an inbound request that another sidecar sent: it decided whether the request is
-    /// kept.
+    /// Opens the record of an inbound request that another sidecar sent: if that one exports traces, it has
+    /// decided whether the request is kept.
     #[must_use]
-    pub fn open_within_mesh(&self, head: Head<'_>, client: Option<SocketAddr>, now: Moment) -> Record {
-        let trace = self.0.sampler.decide(head.headers, true, now);
+    pub fn open_within_mesh(
+        &self,
+        called: u64,
+        head: Head<'_>,
+        client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Record {
+        let trace = self.0.sampler.decide(head.headers, From::Sidecar, called, now);
         self.begin(Direction::Inbound, head, client, trace, now)
     }
 
@@ -197,7 +217,15 @@ impl Ledger {
         if tapped {
             self.0.telemetry.taps.note(head.headers, &mut entry.tapped);
         }
-        if tapped || entry.trace.is_some() || self.0.sheet.is_open() {
+        let sampling = self.0.sampler.sampling();
+        if direction == Direction::Inbound {
+            entry.in_flight = sampling.flight().enter(entry.trace.as_ref());
+        }
+        if entry.trace.is_some() {
+            self.0.sampler.attributes(head.headers, &mut entry.attributes);
+        }
+        // An error may be kept when it closes, and is worth little without its path.
+        if tapped || sampling.is_on() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
@@ -258,10 +286,14 @@ impl Desk {
         }
     }
 
-    fn close_request(&self, entry: Box<Entry>, now: Moment) {
+    fn close_request(&self, mut entry: Box<Entry>, now: Moment) {
+        if std::mem::take(&mut entry.in_flight) {
+            self.sampler.sampling().flight().leave();
+        }
         if entry.probe.is_some() {
             return self.tell(entry, now);
         }
+        self.keep_error(&mut entry, now);
         let status = entry.status.map_or(0, |status| status.as_u16());
         let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
         let outcome = Outcome::new(status, entry.grpc, entry.reason);
@@ -274,6 +306,14 @@ impl Desk {
             edge.traced(Seen { trace: trace.trace.0, took, ended: self.telemetry.clock.unix_nanos(now) });
         }
         self.tell(entry, now);
+    }
+
+    /// What ended in an error may be kept although its trace is not.
+    fn keep_error(&self, entry: &mut Entry, now: Moment) {
+        let open = entry.trace.is_none() && entry.probe.is_none() && self.sampler.sampling().is_on();
+        if open && entry.went_wrong() && entry.reason != Some(Reason::Cancelled) {
+            entry.trace = self.sampler.decide_late(now);
+        }
     }
 
     /// The part of closing that requests and connections share: reason, log, spans, reuse.

@@ -40,6 +40,21 @@ pub(crate) enum Destination {
     Unknown(SocketAddr),
 }
 
+impl Destination {
+    /// A number that stands for it, and hardly ever for another.
+    fn number(&self) -> u64 {
+        match self {
+            Self::Service(name) => trace::rate::number(name.as_str()),
+            Self::Direct(endpoint) => {
+                endpoint.workload.as_ref().map_or(1, |name| trace::rate::number(name.as_str()))
+            }
+            Self::Application { port, .. } => u64::from(*port),
+            // However many these are, they are one.
+            Self::Unknown(_) => 0,
+        }
+    }
+}
+
 /// One downstream connection.
 pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
@@ -51,6 +66,8 @@ pub(crate) struct Seat {
     pub(crate) direction: Direction,
     /// The peer is a sidecar that proved its identity.
     pub(crate) secure: bool,
+    /// Stands for what is called, where traces are counted.
+    called: u64,
     edges: RefCell<Kept<Edge>>,
     upgrade: RefCell<Option<Upgraded>>,
 }
@@ -71,6 +88,7 @@ impl Seat {
         let Seating { conn, io, peer, client, destination, direction, secure } = seating;
         Rc::new(Self {
             worker: worker.clone(),
+            called: destination.number(),
             conn,
             io,
             peer,
@@ -115,9 +133,9 @@ impl Seat {
         };
         let now = self.worker.now();
         if self.secure {
-            return self.worker.ledger.open_within_mesh(head, self.client, now);
+            return self.worker.ledger.open_within_mesh(self.called, head, self.client, now);
         }
-        self.worker.ledger.open(self.direction, head, self.client, now)
+        self.worker.ledger.open_toward(self.called, self.direction, head, self.client, now)
     }
 
     /// The edge of an inbound request.
@@ -139,10 +157,10 @@ impl Seat {
         let protocol = protocol(is_grpc(headers));
         let edge = edges::outbound(&self.worker, way, picked, protocol);
         let now = self.worker.now();
-        exchange.note(|record| {
-            if let Some(context) = record.attempt(&edge, picked.endpoint.address, now) {
-                trace::context::inject(&context, headers);
-            }
+        exchange.note(|record| match record.attempt(&edge, picked.endpoint.address, now) {
+            Some(context) => trace::context::inject(&context, headers),
+            None if picked.endpoint.identity.is_some() => record.tell_dropped(headers),
+            None => {}
         });
     }
 

@@ -26,6 +26,9 @@ pub(super) fn telemetry(it: &config::Telemetry) -> v1::Telemetry {
         access_log_headers: it.access_log_headers.iter().map(from_header).collect(),
         response_headers: it.response_headers,
         by: it.by.clone(),
+        node: it.node.clone(),
+        zone: it.zone.clone(),
+        version: it.version.clone(),
     }
 }
 

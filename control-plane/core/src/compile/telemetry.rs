@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{FromHeader, LogFormat, Telemetry, TraceExport, TraceProtocol},
-    model::{Kind, Pod, Policy},
+    model::{Kind, Model, Pod, Policy},
     validate::telemetry,
 };
 
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Telling<'a> {
     policies: ByPod<'a, TelemetryPolicySpec>,
     mesh: &'a OfMesh,
+    model: &'a Model,
 }
 
 /// What the Mesh says of telemetry.
@@ -63,7 +64,7 @@ impl<'a> Telling<'a> {
             .iter()
             .flat_map(|namespace| in_namespace(&model.telemetry, Kind::TelemetryPolicy, namespace));
         let valid = all.filter(|policy| telemetry::check(&policy.spec).is_ok());
-        Self { policies: ByPod::new(world, valid), mesh }
+        Self { policies: ByPod::new(world, valid), mesh, model }
     }
 
     /// What a pod tells.
@@ -96,6 +97,9 @@ impl<'a> Telling<'a> {
             access_log_headers: merged.take(|spec| log(spec).headers).map(from_headers).unwrap_or_default(),
             response_headers: merged.take(|spec| spec.response_headers).unwrap_or_default(),
             by: merged.names(),
+            node: pod.node.clone(),
+            zone: self.model.zone(pod).to_owned(),
+            version: version(pod),
         };
         if self.mesh.says_something() {
             told.by.push(self.mesh.by.clone());
@@ -124,6 +128,12 @@ impl Merged<'_> {
         let used: BTreeSet<usize> = self.used.iter().copied().collect();
         used.into_iter().filter_map(|at| Some(self.policies.get(at)?.meta.key.path())).collect()
     }
+}
+
+/// What a pod's labels say of its version. Source: Kubernetes' recommended labels; Istio's `version`.
+fn version(pod: &Pod) -> String {
+    let label = |name: &str| pod.labels.get(name).filter(|value| !value.is_empty());
+    label("app.kubernetes.io/version").or_else(|| label("version")).cloned().unwrap_or_default()
 }
 
 fn export(it: &weft_k8s::TraceExport) -> TraceExport {

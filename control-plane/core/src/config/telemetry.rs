@@ -38,6 +38,12 @@ pub struct Telemetry {
     pub response_headers: bool,
     /// What says so, in order of precedence: "namespace/name" of policies, "mesh/name".
     pub by: Vec<String>,
+    /// Node that the workload runs on; empty: unknown.
+    pub node: String,
+    /// Its zone; empty: unknown.
+    pub zone: String,
+    /// The workload's version; empty: unknown.
+    pub version: String,
 }
 
 /// A collector of traces.

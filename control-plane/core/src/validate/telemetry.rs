@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeSet, net::Ipv6Addr, time::Duration};
 
-use weft_k8s::{AccessLogSettings, FromHeader, TelemetryPolicySpec, TraceExport, TracingSettings};
+use weft_k8s::{
+    AccessLogSettings, FromHeader, TelemetryPolicySpec, TraceExport, TraceProtocol, TracingSettings,
+};
 
 use super::text;
 
@@ -74,7 +76,10 @@ fn fields(field: &str, list: &[FromHeader]) -> Result<(), String> {
 }
 
 fn export(it: &TraceExport) -> Result<(), String> {
-    let secure = endpoint(&it.endpoint).map_err(|why| format!("endpoint {:?} {why}", it.endpoint))?;
+    let (secure, path) = endpoint(&it.endpoint).map_err(|why| format!("endpoint {:?} {why}", it.endpoint))?;
+    if !path.is_empty() && it.protocol.unwrap_or_default() == TraceProtocol::OtlpGrpc {
+        return Err(format!("endpoint {:?} has a path, of which OtlpGrpc has none", it.endpoint));
+    }
     if secure != it.ca_bundle.is_some() {
         return Err("caBundle goes with an endpoint that begins with https://, and only with one".to_owned());
     }
@@ -102,8 +107,8 @@ fn export(it: &TraceExport) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an endpoint is one of https.
-fn endpoint(url: &str) -> Result<bool, &'static str> {
+/// Whether an endpoint is one of https, and its path.
+fn endpoint(url: &str) -> Result<(bool, &str), &'static str> {
     let (secure, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
         (Some(rest), _) => (false, rest),
         (_, Some(rest)) => (true, rest),
@@ -131,7 +136,7 @@ fn endpoint(url: &str) -> Result<bool, &'static str> {
     if !host_ok || !port_ok {
         return Err("has no host and port as in http://jaeger.observability:4317");
     }
-    Ok(secure)
+    Ok((secure, path))
 }
 
 /// A name or an IPv4 address; underscores occur in names of machines.

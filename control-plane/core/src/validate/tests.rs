@@ -319,6 +319,7 @@ fn settings_out_of_range_are_refused_by_field() {
         ("TelemetryPolicy", collector("http://jaeger:0", ""), "has no host and port"),
         ("TelemetryPolicy", collector("http://a:b@jaeger", ""), "holds a user"),
         ("TelemetryPolicy", collector("http://jaeger/?key=1", ""), "has a path with other characters"),
+        ("TelemetryPolicy", collector("http://jaeger/otlp", ""), "has a path, of which OtlpGrpc has none"),
         ("TelemetryPolicy", collector("http://[10.0.0.1]:1", ""), "no IPv6 address"),
         ("TelemetryPolicy", collector("https://jaeger", ""), "caBundle goes with"),
         ("TelemetryPolicy", collector("https://jaeger", "caBundle: roots.pem"), "caBundle does not begin with"),
@@ -333,7 +334,13 @@ fn settings_out_of_range_are_refused_by_field() {
     }
     for (kind, spec) in [
         ("TrafficPolicy", format!("{{{service}, requestTimeout: 0s, outlier: {{consecutiveFailures: 0}}}}")),
-        ("TelemetryPolicy", collector("http://[fd00::7]:4317/otlp", "headers: [{name: x-key, value: a b}]")),
+        (
+            "TelemetryPolicy",
+            collector(
+                "http://[fd00::7]:4318/otlp",
+                "protocol: OtlpHttp, headers: [{name: x-key, value: a b}]",
+            ),
+        ),
         ("TelemetryPolicy", collector("http://zipkin", "protocol: Zipkin, timeout: 100ms")),
         ("Mesh", "{trustDomain: example.org, tracing: {samplingPercent: 0.5}}".to_owned()),
     ] {

@@ -42,6 +42,9 @@ pub(super) fn telemetry(wire: v1::Telemetry) -> Read<spec::Telemetry> {
         access_log_headers: each("access_log_headers", wire.access_log_headers, from_header)?,
         response_headers: wire.response_headers,
         by: wire.by.into_iter().map(Name::from).collect(),
+        node: Arc::from(wire.node),
+        zone: Arc::from(wire.zone),
+        version: Arc::from(wire.version),
     })
 }
 

@@ -74,6 +74,9 @@ impl Record {
         entry.endpoint = Some(endpoint);
         entry.sent = Some(now);
         let request = entry.trace?;
+        if entry.attempts > 1 {
+            entry.events.push(EventSpan { at: now, name: "retry" });
+        }
         let span = self.desk.sampler.span_id();
         entry.tries.push(AttemptSpan {
             span,
@@ -97,11 +100,19 @@ impl Record {
         self.write(|entry| {
             if let Some(last) = entry.tries.last_mut() {
                 (last.ended, last.status, last.reason) = (Some(now), status, reason);
+                if reason.is_some_and(is_timeout) {
+                    entry.events.push(EventSpan { at: now, name: TIMEOUT });
+                }
             }
         });
     }
 
-    /// Something happened that a trace should show: "retry", "ejection", "timeout", "fallback".
+    /// The request is not kept, which another sidecar is told where traces are exported.
+    pub fn tell_dropped(&self, headers: &mut HeaderMap) {
+        self.desk.sampler.tell_dropped(headers);
+    }
+
+    /// Something happened that a trace should show beside retries and timeouts: "ejection", "fallback".
     pub fn event(&mut self, name: &'static str, now: Moment) {
         self.write(|entry| {
             if entry.trace.is_some() {
@@ -188,6 +199,10 @@ impl Record {
             if let Ending::Failed(reason) = ending {
                 entry.reason = entry.reason.or(Some(reason));
             }
+            let timed_out = entry.trace.is_some() && entry.reason.is_some_and(is_timeout);
+            if timed_out && !entry.events.iter().any(|event| event.name == TIMEOUT) {
+                entry.events.push(EventSpan { at: now, name: TIMEOUT });
+            }
             self.desk.close_request(entry, now);
         }
     }
@@ -200,6 +215,22 @@ impl Drop for Record {
             self.finish(Ending::Failed(self.desk.given_up()), now);
         }
     }
+}
+
+/// The event of a deadline that passed.
+const TIMEOUT: &str = "timeout";
+
+fn is_timeout(reason: Reason) -> bool {
+    use Reason as R;
+    let deadlines = [
+        R::ConnectTimeout,
+        R::AttemptTimeout,
+        R::RequestTimeout,
+        R::HeaderTimeout,
+        R::IdleTimeout,
+        R::ConfigTimeout,
+    ];
+    deadlines.contains(&reason)
 }
 
 /// The `grpc-status` of a section of fields; a value that is no number counts as UNKNOWN.

@@ -39,6 +39,12 @@ pub struct Telemetry {
     pub response_headers: bool,
     /// What says so, in order of precedence: `<namespace>/<name>` of policies, `mesh/<name>`.
     pub by: Vec<Name>,
+    /// Node that the workload runs on; empty: unknown.
+    pub node: Arc<str>,
+    /// Its zone; empty: unknown.
+    pub zone: Arc<str>,
+    /// The workload's version; empty: unknown.
+    pub version: Arc<str>,
 }
 
 /// A collector of traces.

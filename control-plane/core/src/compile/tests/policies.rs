@@ -289,6 +289,7 @@ fn what_nobody_says_is_absent_and_what_the_mesh_says_holds_below_policies() {
     let told = shop("").inbound("shop/cart-0").telemetry.clone();
     assert_eq!((told.trace_export, told.trace_sampling_ppm, told.trace_per_second), (None, None, None));
     assert_eq!((told.access_log, told.by.len()), (AccessLog::Errors, 0));
+    assert_eq!(shop("").inbound("shop/catalog-0").telemetry.version, "v1", "by its label");
     let mesh = "\n---\napiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {accessLog: All, tracing: {perSecond: 3}}\n";
     let told = shop(mesh).inbound("shop/cart-0").telemetry.clone();
     assert_eq!((told.access_log, told.trace_per_second), (AccessLog::All, Some(3)));

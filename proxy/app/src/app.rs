@@ -91,6 +91,7 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
     let telemetry = Telemetry {
         decisions: Decisions::default(),
         signs_all: Arc::default(),
+        counts_traffic: !settings.no_traffic_metrics,
         clock: Clock::start(),
         metrics,
         log: access_log,

@@ -58,6 +58,8 @@ pub struct Telemetry {
     pub decisions: Decisions,
     /// Every answer to an application or to a client without sidecar says what its request was called.
     pub signs_all: Arc<AtomicBool>,
+    /// Requests and connections are counted on their edges.
+    pub counts_traffic: bool,
 }
 
 impl Telemetry {
@@ -294,6 +296,13 @@ impl Desk {
             return self.tell(entry, now);
         }
         self.keep_error(&mut entry, now);
+        if self.telemetry.counts_traffic {
+            self.count(&entry, now);
+        }
+        self.tell(entry, now);
+    }
+
+    fn count(&self, entry: &Entry, now: Moment) {
         let status = entry.status.map_or(0, |status| status.as_u16());
         let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
         let outcome = Outcome::new(status, entry.grpc, entry.reason);
@@ -305,7 +314,6 @@ impl Desk {
         if let Some(trace) = &entry.trace {
             edge.traced(Seen { trace: trace.trace.0, took, ended: self.telemetry.clock.unix_nanos(now) });
         }
-        self.tell(entry, now);
     }
 
     /// What ended in an error may be kept although its trace is not.

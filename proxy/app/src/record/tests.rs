@@ -40,8 +40,18 @@ fn bench(sampled: bool) -> Bench {
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
     let (taps, decisions, signs_all) = Default::default();
-    let telemetry =
-        Telemetry { clock: Clock::start(), metrics, log, spans, sampling, taps, decisions, signs_all };
+    let counts_traffic = true;
+    let telemetry = Telemetry {
+        clock: Clock::start(),
+        metrics,
+        log,
+        spans,
+        sampling,
+        taps,
+        decisions,
+        signs_all,
+        counts_traffic,
+    };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }

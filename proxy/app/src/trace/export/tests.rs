@@ -81,6 +81,7 @@ fn exporting_to(collector: Option<Arc<TraceExport>>) -> Bench {
     let telemetry = Telemetry {
         decisions: crate::record::ring::Decisions::default(),
         signs_all: Arc::default(),
+        counts_traffic: true,
         clock: Clock::start(),
         metrics: Arc::default(),
         log: AccessLog::default(),

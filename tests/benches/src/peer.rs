@@ -52,7 +52,7 @@ pub(crate) struct Pair {
     /// The tap, if the job asked for one.
     pub(crate) tap: Option<Tap>,
     /// Where traces go, if they go anywhere.
-    pub(crate) collector: Option<weft::collector::Collector>,
+    pub(crate) _collector: Option<weft::collector::Collector>,
 }
 
 impl Pair {

@@ -142,7 +142,7 @@ impl Peer for Direct {
             proxies: None,
             others: Vec::new(),
             tap: None,
-            collector: None,
+            _collector: None,
         })
     }
 }

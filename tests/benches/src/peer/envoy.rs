@@ -73,7 +73,7 @@ impl Peer for Envoy {
             proxies: Some(proxies),
             others: Vec::new(),
             tap,
-            collector: None,
+            _collector: None,
         })
     }
 }

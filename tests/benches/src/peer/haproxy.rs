@@ -72,7 +72,7 @@ impl Peer for Haproxy {
             proxies: Some(proxies),
             others: Vec::new(),
             tap,
-            collector: None,
+            _collector: None,
         })
     }
 }

@@ -43,7 +43,7 @@ impl Peer for Relay {
             proxies: Some(proxies),
             others: Vec::new(),
             tap: None,
-            collector: None,
+            _collector: None,
         })
     }
 }

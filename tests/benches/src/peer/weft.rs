@@ -95,7 +95,7 @@ impl Peer for Weft {
             proxies: Some([a, b]),
             others: vec![control_plane],
             tap,
-            collector,
+            _collector: collector,
         })
     }
 }

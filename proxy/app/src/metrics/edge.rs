@@ -294,12 +294,20 @@ impl<V> Default for Kept<V> {
 }
 
 impl<V> Kept<V> {
+    /// Lets go of the handles of an older snapshot: what has no traffic would hold on to them.
+    pub fn renew(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.by_key.clear();
+            self.epoch = epoch;
+        }
+    }
+
     /// The handle for `key` in the snapshot `epoch`, resolved with `resolve` when it is first asked for.
     /// Handles of an older snapshot are let go.
     pub fn find(&mut self, epoch: u64, key: (u64, u64), resolve: impl FnOnce() -> Arc<V>) -> &Arc<V> {
-        if self.epoch != epoch || self.by_key.len() >= KEPT {
+        self.renew(epoch);
+        if self.by_key.len() >= KEPT {
             self.by_key.clear();
-            self.epoch = epoch;
         }
         self.by_key.entry(key).or_insert_with(resolve)
     }

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use prometheus_client::registry::Registry;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -86,7 +85,7 @@ impl Plane {
         Ok(Self {
             compiler,
             publisher,
-            metrics: Metrics::register(&mut Registry::default()),
+            metrics: Metrics::register(&mut weft_control_plane::metrics::registry()),
             status: Arc::default(),
             ready: vec![true; mesh.services],
             backwards: vec![false; mesh.services],

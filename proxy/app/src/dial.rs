@@ -42,7 +42,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Source: a quarter of the largest message.
 const WINDOW: u32 = 16 << 20;
 /// Largest message in either direction. Source: some hundred thousand endpoints; tonic's own is 4 MiB.
-pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// How to reach the control plane.
 #[derive(Debug, Clone)]
@@ -103,6 +103,16 @@ impl Dial {
             anchors: settings.trust_anchors.clone(),
             credentials,
         })
+    }
+
+    /// A way to the control plane of `identity` at `address`, for who is no sidecar.
+    pub(crate) fn to(
+        address: ControlPlane,
+        identity: Identity,
+        anchors: TrustAnchors,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        Self { address, identity, anchors, credentials }
     }
 
     /// What it proves itself with.

@@ -45,7 +45,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Source: a quarter of the largest message.
 const WINDOW: u32 = 16 << 20;
 /// Largest message in either direction. Source: some hundred thousand endpoints; tonic's own is 4 MiB.
-pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// How to reach the control plane.
 #[derive(Debug, Clone)]
@@ -114,6 +114,16 @@ impl Dial {
     #[must_use]
     pub fn counting(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// A way to the control plane of `identity` at `address`, for who is no sidecar.
+    pub(crate) fn to(
+        address: ControlPlane,
+        identity: Identity,
+        anchors: TrustAnchors,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        Self { address, identity, anchors, credentials, metrics: Arc::default() }
     }
 
     /// What it proves itself with.

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod snapshots;
 pub mod subscribe;
 pub mod trace;
+pub mod visit;
 pub mod wait;
 
 mod allowed;

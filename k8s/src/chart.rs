@@ -61,7 +61,7 @@ const CRDS: [File; 4] = files![
 ];
 
 /// Everything else, in the order in which it is created.
-const TEMPLATES: [File; 10] = files![
+const TEMPLATES: [File; 11] = files![
     "namespace.yaml",
     "service-account.yaml",
     "cluster-roles.yaml",
@@ -72,6 +72,7 @@ const TEMPLATES: [File; 10] = files![
     "network-policy.yaml",
     "pod-monitors.yaml",
     "webhook.yaml",
+    "api-service.yaml",
 ];
 
 const CHART: &str = include_str!("../chart/Chart.yaml");

@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "weft/v1/config.proto",
         "weft/v1/discovery.proto",
+        "weft/v1/explain.proto",
         "weft/v1/identity.proto",
         "weft/v1/observe.proto",
     ];

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -28,7 +27,7 @@ use crate::grpc::{self, Services};
 use crate::kubernetes::Observing;
 use crate::listen::Doorway;
 use crate::log::LogLevel;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::observe::{Hub, Looking};
 use crate::publish::{self, Publisher, Reader};
 use crate::serve::{Limits, Serve};
@@ -71,7 +70,7 @@ impl ControlPlane {
             "--trust-domain {:?} is no name",
             args.trust_domain
         );
-        let mut registry = Registry::default();
+        let mut registry = metrics::registry();
         let metrics = Metrics::register(&mut registry);
         let status = Arc::new(Status::default());
         let publisher = Publisher::default();

@@ -50,6 +50,7 @@ pub struct OwnCertificate {
 struct Current {
     key: Arc<CertifiedKey>,
     renew_after: u64,
+    not_after: u64,
 }
 
 impl OwnCertificate {
@@ -70,6 +71,8 @@ impl OwnCertificate {
     pub async fn renew(&self, authority: &Authority, metrics: &Metrics) {
         let mut changes = authority.changes();
         loop {
+            let end = self.current.load().not_after;
+            metrics.certificate_expiry.set(i64::try_from(end).unwrap_or(i64::MAX));
             let due = self.current.load().renew_after.saturating_sub(unix_now());
             let pause = tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK)));
             let changed = tokio::select! {
@@ -172,7 +175,8 @@ fn issue(authority: &Authority, id: &SpiffeId) -> anyhow::Result<Current> {
     let leaf = authority.sign(id, &key)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing = aws_lc_rs::sign::any_ecdsa_type(&private)?;
-    Ok(Current { key: Arc::new(CertifiedKey::new(leaf.chain, signing)), renew_after: leaf.renew_after })
+    let key = Arc::new(CertifiedKey::new(leaf.chain, signing));
+    Ok(Current { key, renew_after: leaf.renew_after, not_after: leaf.not_after })
 }
 
 #[cfg(test)]

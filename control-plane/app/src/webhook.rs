@@ -33,7 +33,7 @@ mod serve;
 mod settings;
 
 pub use certificate::ServingCertificate;
-pub use metrics::{By, InjectMetrics, Outcome};
+pub use metrics::{InjectMetrics, Outcome};
 pub use recheck::{Lack, Lacks, Recheck};
 pub use review::{Answer, Refusal, answer};
 pub use serve::Webhook;

@@ -61,6 +61,8 @@ pub struct CertificateStatus {
     pub taken: u64,
     /// Attempts that failed since the last success.
     pub failures: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
     /// Why the last attempt failed; `None`: it did not.
     pub problem: Option<String>,
 }
@@ -228,6 +230,7 @@ impl Certifier {
                 renew_after,
                 taken: status.taken.saturating_add(1),
                 failures: 0,
+                failed: status.failed,
                 problem: None,
             };
         });
@@ -291,6 +294,7 @@ impl Certifier {
         }
         self.status.send_modify(|status| {
             status.failures = status.failures.saturating_add(1);
+            status.failed = status.failed.saturating_add(1);
             status.problem = Some(error.to_string());
         });
     }

@@ -35,6 +35,7 @@ mod kept;
 mod outbound;
 mod plane;
 mod reply;
+mod resolve;
 mod rooms;
 mod seat;
 mod spare;

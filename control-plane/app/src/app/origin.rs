@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
+use weft_exposition::handles::Registry;
 
 use crate::args::RunArgs;
 use crate::authority::{Authority, AuthoritySettings};

@@ -74,8 +74,12 @@ pub struct Entry {
     pub up: u64,
     /// Bytes of body from upstream to downstream.
     pub down: u64,
+    /// It counts as one of the requests that the application has in flight.
+    pub in_flight: bool,
     /// Its span, when it is kept.
     pub trace: Option<TraceContext>,
+    /// What its header fields say for its span, by the names that they were given.
+    pub attributes: Vec<(Arc<str>, String)>,
     /// Its attempts, when it is kept.
     pub tries: Vec<AttemptSpan>,
     /// What happened, when it is kept.
@@ -115,7 +119,9 @@ impl Entry {
             attempts: 0,
             up: 0,
             down: 0,
+            in_flight: false,
             trace: None,
+            attributes: Vec::new(),
             tries: Vec::new(),
             events: Vec::new(),
         })
@@ -145,6 +151,7 @@ impl Entry {
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
         self.probe = None;
         self.tapped.clear();
+        self.attributes.clear();
         self.tries.clear();
         self.events.clear();
         (self.up, self.down) = (0, 0);

@@ -9,17 +9,18 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::StatusCode;
 use opentelemetry::trace::{
     Event, SpanContext, SpanId as OtelSpanId, SpanKind, Status, TraceFlags, TraceId as OtelTraceId,
     TraceState,
 };
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::{InstrumentationScope, Key, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use weft_proxy_core::{Identity, Name, Reason};
 
-use super::context::{SpanId, TraceContext};
+use super::context::{Kept, SpanId, TraceContext};
 use super::span::{AttemptSpan, Finished};
 use crate::metrics::edge::{Direction, EdgeLabels, Outcome, Protocol, UNKNOWN};
 use crate::record::clock::Clock;
@@ -182,7 +183,9 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     let mut attributes = Attributes::default();
     attributes.method(entry);
     if entry.method.is_some() {
-        attributes.text("url.path", &entry.path);
+        if !entry.path.is_empty() {
+            attributes.text("url.path", &entry.path);
+        }
         attributes.text("url.scheme", "http");
         server(&mut attributes, &entry.authority);
         attributes.text("network.protocol.name", "http");
@@ -195,6 +198,20 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     if let Some(client) = entry.client {
         attributes.text("client.address", &client.ip().to_string());
     }
+    if entry.connection {
+        attributes.text("network.transport", "tcp");
+        if let Some(destination) = entry.destination {
+            attributes.text("server.address", &destination.ip().to_string());
+            attributes.number("server.port", i64::from(destination.port()));
+        }
+    }
+    if let Some(context) = &entry.trace {
+        attributes.text("weft.trace.kept", context.kept.name());
+        if context.kept == Kept::Guess {
+            attributes.0.push(KeyValue::new("weft.trace.guessed", true));
+        }
+    }
+    attributes.text("weft.request.id", &entry.id.to_string());
     attributes.text("weft.direction", entry.direction.name());
     if let Some(edge) = &entry.edge {
         attributes.edge(edge.labels());
@@ -206,6 +223,8 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     if entry.attempts > 0 {
         attributes.number("weft.attempts", i64::from(entry.attempts));
     }
+    let own = entry.attributes.iter();
+    attributes.0.extend(own.map(|(name, value)| KeyValue::new(Key::from(Arc::clone(name)), value.clone())));
     let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let (up, down) = (count(entry.up), count(entry.down));
     if entry.connection {

@@ -9,7 +9,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use weft_proto::v1;
 use weft_proxy_core::{Invalid, Name, spec};
 
-use super::decode::{Read, known, not_known, origin, port, protocol, protocol_by, service, service_port, span};
+use super::decode::{
+    Read, known, not_known, origin, port, protocol, protocol_by, service, service_port, span,
+};
 
 /// Reads how to call one service port.
 pub(super) fn outbound(wire: v1::Outbound) -> Read<spec::Outbound> {

@@ -1,6 +1,5 @@
 //! The demo as a person runs it, with a real Jaeger beside it. Its other steps judge themselves, some by shares
 //! and times that a busy machine misses; here only the trace counts.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 

@@ -18,6 +18,8 @@ mod reach;
 mod routes;
 #[path = "mesh/status.rs"]
 mod status;
+#[path = "mesh/tracing.rs"]
+mod tracing;
 
 use weft_cluster::scenario::{Mesh, Wish};
 

@@ -53,9 +53,10 @@ macro_rules! files {
 const PARTIALS: [File; 1] = files!["_labels.tpl"];
 
 /// The kinds' definitions, made from the Rust types by `cargo run -p weft-k8s --example crds`.
-const CRDS: [File; 4] = files![
+const CRDS: [File; 5] = files![
     "crds/authorizationpolicies.yaml",
     "crds/meshes.yaml",
+    "crds/telemetrypolicies.yaml",
     "crds/tlspolicies.yaml",
     "crds/trafficpolicies.yaml",
 ];

@@ -118,10 +118,15 @@ pub enum CertifyError {
 impl Certifier {
     /// A certifier for the workload of `settings` that writes to the credentials of `dial`.
     pub fn new(settings: &Settings, dial: Dial) -> Self {
+        Self::joining(settings.workload.clone(), &settings.trust_domain, settings.join_token.clone(), dial)
+    }
+
+    /// A certifier for `workload`, which writes to the credentials of `dial`.
+    pub(crate) fn joining(workload: Workload, trust_domain: &str, token: JoinToken, dial: Dial) -> Self {
         Self {
-            workload: settings.workload.clone(),
-            trust_domain: settings.trust_domain.clone(),
-            token: settings.join_token.clone(),
+            workload,
+            trust_domain: trust_domain.to_owned(),
+            token,
             dial,
             status: watch::Sender::new(CertificateStatus::default()),
             wake: Arc::new(Notify::new()),
@@ -157,6 +162,11 @@ impl Certifier {
                 }
             }
         }
+    }
+
+    /// Gets one certificate, and does not renew it.
+    pub(crate) async fn once(mut self) -> Result<(), CertifyError> {
+        self.certify().await.map(|_| ())
     }
 
     /// One new certificate, by the certificate we have or by token.

@@ -45,7 +45,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Source: a quarter of the largest message.
 const WINDOW: u32 = 16 << 20;
 /// Largest message in either direction. Source: some hundred thousand endpoints; tonic's own is 4 MiB.
-pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// How to reach the control plane.
 #[derive(Debug, Clone)]
@@ -114,6 +114,16 @@ impl Dial {
     #[must_use]
     pub fn counting(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// A way to the control plane of `identity` at `address`, for who is no sidecar.
+    pub(crate) fn to(
+        address: ControlPlane,
+        identity: Identity,
+        anchors: TrustAnchors,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        Self { address, identity, anchors, credentials, metrics: Arc::default() }
     }
 
     /// What it proves itself with.
@@ -195,7 +205,7 @@ async fn open(
     metrics: Arc<Metrics>,
 ) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
-    let tcp = reach(&address, &metrics).await?;
+    let tcp = reach(&metrics, Purpose::ControlPlane, (&address.host, address.port)).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(address.host.clone())
         .or_else(|_| ServerName::try_from("control-plane.invalid"))
@@ -208,12 +218,21 @@ async fn open(
 
 /// A connection to the first address that takes one. Each gets its share of the time, so that one that
 /// is silent leaves some for the others.
-async fn reach(address: &ControlPlane, metrics: &Metrics) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// The name cannot be resolved, or nobody answers.
+///
+/// # Cancel safety
+/// Dropping it closes what was opened.
+pub(crate) async fn reach(
+    metrics: &Metrics,
+    purpose: Purpose,
+    (host, port): (&str, u16),
+) -> io::Result<TcpStream> {
     let late = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
     let end = Instant::now() + CONNECT_TIMEOUT;
-    let host = (address.host.as_str(), address.port);
-    let mut found = resolve(metrics, Purpose::ControlPlane, host, end).await?.into_iter();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", address.host));
+    let mut found = resolve(metrics, purpose, (host, port), end).await?.into_iter();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     while let Some(target) = found.next() {
         let others = u32::try_from(found.len()).unwrap_or(u32::MAX);
         let share = end.saturating_duration_since(Instant::now()) / others.saturating_add(1);
@@ -222,7 +241,7 @@ async fn reach(address: &ControlPlane, metrics: &Metrics) -> io::Result<TcpStrea
             Ok(Err(error)) => io::Error::new(error.kind(), format!("{target}: {error}")),
             Err(_) => late(format!("{target}: no connection within {} ms", share.as_millis())),
         };
-        tracing::debug!(error = %last, "an address of the control plane does not answer");
+        tracing::debug!(error = %last, host, "an address does not answer");
     }
     Err(last)
 }

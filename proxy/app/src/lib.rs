@@ -17,11 +17,13 @@ pub mod init;
 pub mod log;
 pub mod lookup;
 pub mod metrics;
+pub mod observe;
 pub mod record;
 pub mod settings;
 pub mod snapshots;
 pub mod subscribe;
 pub mod trace;
+pub mod visit;
 pub mod wait;
 
 mod allowed;

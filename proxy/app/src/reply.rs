@@ -18,6 +18,8 @@ use crate::exchange::ResponseBody;
 
 /// Names the reason of an answer of our own.
 pub(crate) const WEFT_REASON: HeaderName = HeaderName::from_static("weft-reason");
+/// Names the reason in Envoy's letters, where every answer tells about its request.
+pub(crate) const WEFT_FLAGS: HeaderName = HeaderName::from_static("weft-flags");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -138,10 +140,7 @@ fn message(reason: Reason) -> &'static str {
 
 /// Whether a request is a gRPC call. Source: gRPC over HTTP/2, "Content-Type".
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';'))
-    })
+    weft_proxy_core::head::is_grpc(headers)
 }
 
 /// A message as `grpc-message` carries it. Source: gRPC over HTTP/2, "Percent-Encoded".

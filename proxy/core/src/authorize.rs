@@ -14,7 +14,7 @@ use crate::names::{Identity, Name};
 use crate::reason::Reason;
 
 pub use policy::Policy;
-pub(crate) use policy::{Asked, judged, together};
+pub(crate) use policy::{Asked, Lack, Operation, PathRule, Rule, Source, judged, together};
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,6 +47,8 @@ pub struct Endpoint {
 pub struct TrafficPolicy {
     /// The object; `None`: all defaults.
     pub origin: Option<spec::Origin>,
+    /// What the object says itself; the rest are defaults.
+    pub given: Given,
     /// Deadline of a TCP connect and TLS handshake.
     pub connect_timeout: Duration,
     /// Connections to one endpoint and worker.
@@ -61,6 +63,71 @@ pub struct TrafficPolicy {
     pub outlier: Outlier,
     /// Service port that serves while the circuit is open or no endpoint is ready.
     pub fallback: Option<Name>,
+}
+
+/// A setting of a TrafficPolicy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Setting {
+    /// Deadline of a connect.
+    ConnectTimeout,
+    /// Connections to one endpoint.
+    MaxConnections,
+    /// Requests that wait.
+    MaxPending,
+    /// Life of idle connections.
+    IdleTimeout,
+    /// Retries.
+    RetryBudget,
+    /// Ejection.
+    Outlier,
+    /// Who serves while the circuit is open.
+    Fallback,
+}
+
+/// Which settings a TrafficPolicy makes itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given(u8);
+
+impl Given {
+    fn of(spec: &spec::TrafficPolicy) -> Self {
+        let rows = [
+            (Setting::ConnectTimeout, spec.connect_timeout.is_some()),
+            (Setting::MaxConnections, spec.max_connections != 0),
+            (Setting::MaxPending, spec.max_pending != 0),
+            (Setting::IdleTimeout, spec.idle_timeout.is_some()),
+            (Setting::RetryBudget, spec.retry_budget.is_some()),
+            (Setting::Outlier, spec.outlier.is_some()),
+            (Setting::Fallback, spec.fallback.is_some()),
+        ];
+        Self(rows.into_iter().filter(|(_, given)| *given).fold(0, |bits, (setting, _)| bits | setting.bit()))
+    }
+
+    /// Whether the object makes this setting itself.
+    #[must_use]
+    pub fn has(self, setting: Setting) -> bool {
+        self.0 & setting.bit() != 0
+    }
+}
+
+impl Setting {
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// Its field in the object.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::ConnectTimeout => "spec.connectTimeout",
+            Self::MaxConnections => "spec.limits.maxConnections",
+            Self::MaxPending => "spec.limits.maxPendingRequests",
+            Self::IdleTimeout => "spec.idleTimeout",
+            Self::RetryBudget => "spec.retryBudget",
+            Self::Outlier => "spec.outlier",
+            Self::Fallback => "spec.fallback",
+        }
+    }
 }
 
 /// Ejection of endpoints that fail, complete.
@@ -127,6 +194,7 @@ impl TrafficPolicy {
         }
         Ok(Self {
             origin: spec.origin.clone(),
+            given: Given::of(spec),
             connect_timeout,
             max_connections: given_or(spec.max_connections, DEFAULT_MAX_CONNECTIONS),
             max_pending: given_or(spec.max_pending, DEFAULT_MAX_PENDING),
@@ -143,6 +211,7 @@ impl Default for TrafficPolicy {
     fn default() -> Self {
         Self {
             origin: None,
+            given: Given::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_pending: DEFAULT_MAX_PENDING,
@@ -250,6 +319,8 @@ mod tests {
         let outlier = spec::Outlier { base_ejection: Some(Duration::from_secs(400)), ..Default::default() };
         let policy = spec::TrafficPolicy { outlier: Some(outlier), max_pending: 3, ..Default::default() };
         let policy = Backend::compile(&spec(policy)).unwrap().policy;
+        assert!(policy.given.has(Setting::MaxPending) && policy.given.has(Setting::Outlier));
+        assert!(!policy.given.has(Setting::MaxConnections) && !policy.given.has(Setting::Fallback));
         assert_eq!((policy.max_pending, policy.max_connections), (3, DEFAULT_MAX_CONNECTIONS));
         assert_eq!(policy.outlier.consecutive_failures, 0, "a written zero switches ejection off");
         assert_eq!(policy.outlier.max_ejected_percent, 50);

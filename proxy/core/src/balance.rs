@@ -7,6 +7,7 @@
 //! flight never fall below zero; an id of a removed endpoint is never taken for another one; a pick
 //! allocates nothing.
 
+mod look;
 mod slots;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::eject::{Event, Outcome};
 use crate::load::{INITIAL_LATENCY, Load};
 use crate::moment::Moment;
 
+pub use look::{Look, Seen, Standing};
 pub use slots::EndpointId;
 use slots::Slots;
 
@@ -121,9 +123,13 @@ impl Balancer {
         }
         match self.due_probe(now, excluded) {
             Some(slot) => Pick::Endpoint { id: self.slots.id(slot), probe: true },
-            None if self.ready.is_empty() && !self.ejected.is_empty() => Pick::CircuitOpen,
-            None => Pick::NoneReady,
+            None => self.nobody(),
         }
+    }
+
+    /// The choice where no endpoint takes the request.
+    fn nobody(&self) -> Pick {
+        if self.ready.is_empty() && !self.ejected.is_empty() { Pick::CircuitOpen } else { Pick::NoneReady }
     }
 
     /// An exchange with the endpoint starts.

@@ -6,6 +6,8 @@
 //! Invariant: what is not certainly HTTP or TLS is opaque and passed on; a prefix never changes its
 //! mind: once an answer is not `More`, more bytes give the same answer.
 
+use crate::spec::Protocol;
+
 /// What the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Detection {
@@ -19,6 +21,21 @@ pub enum Detection {
     Opaque,
     /// Too short to tell.
     More,
+}
+
+/// What a connection is taken for, where its port declares a protocol and its first bytes were seen.
+///
+/// A declaration is believed, except that HTTP/2 with prior knowledge is recognised on an HTTP port, and the
+/// application's TLS; what is no HTTP there is refused with an answer, not with a reset.
+#[must_use]
+pub fn taken_for(declared: Protocol, seen: Detection) -> Detection {
+    match (declared, seen) {
+        (Protocol::Opaque, _) => Detection::Opaque,
+        (Protocol::Tls, _) => Detection::Tls,
+        (_, Detection::Http1 | Detection::Http2 | Detection::Tls) => seen,
+        (Protocol::Http1 | Protocol::Http2, Detection::Opaque | Detection::More) => Detection::Http1,
+        (Protocol::Detect, Detection::Opaque | Detection::More) => Detection::Opaque,
+    }
 }
 
 /// What a ClientHello asks for.

@@ -57,6 +57,15 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Whether a message says that it is gRPC.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';'))
+    })
+}
+
 /// The host of `host[:port]`, brackets of an IPv6 address kept.
 #[must_use]
 pub fn host_of(authority: &str) -> &str {

@@ -13,7 +13,7 @@ use crate::head::Head;
 use crate::invalid::Invalid;
 use crate::names::{Name, WorkloadName};
 use crate::probe::{Probe, Probes, Sent};
-use crate::spec::{self, Action, MutualTls, Protocol};
+use crate::spec::{self, Action, MutualTls, Protocol, ProtocolBy};
 
 /// How one workload receives traffic, compiled.
 #[derive(Debug)]
@@ -28,32 +28,37 @@ pub struct Inbound {
     pub services: Vec<Name>,
     /// Name of the owning workload.
     pub owner: Arc<str>,
+    /// What the workload tells about its requests; `None`: what the Mesh says.
+    pub telemetry: Option<Arc<spec::Telemetry>>,
     mutual_tls: MutualTls,
     /// What says so of mTLS.
-    mutual_tls_by: Option<Name>,
+    pub(crate) mutual_tls_by: Option<Name>,
     probes: Probes,
-    ports: FxHashMap<u16, Port>,
-    enforced: Policies,
+    pub(crate) ports: FxHashMap<u16, Port>,
+    pub(crate) enforced: Policies,
     /// The enforced ones and those in shadow; `None` when there is none in shadow.
-    shadow: Option<Policies>,
+    pub(crate) shadow: Option<Policies>,
 }
 
 #[derive(Debug)]
-struct Port {
+pub(crate) struct Port {
     protocol: Protocol,
+    pub(crate) protocol_by: ProtocolBy,
     mutual_tls: MutualTls,
+    /// The port has a mode of its own.
+    pub(crate) own_mutual_tls: bool,
     service_ports: Vec<Name>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Policies {
-    deny: Vec<Arc<Policy>>,
-    allow: Vec<Arc<Policy>>,
+pub(crate) struct Policies {
+    pub(crate) deny: Vec<Arc<Policy>>,
+    pub(crate) allow: Vec<Arc<Policy>>,
     /// Names those that allow; `None`: there are none, and nobody needs leave.
     allowing: Option<RuleRef>,
-    missing: Option<Name>,
+    pub(crate) missing: Option<Name>,
     /// Names those that look at paths.
-    on_paths: Option<Name>,
+    pub(crate) on_paths: Option<Name>,
 }
 
 impl Inbound {
@@ -69,6 +74,8 @@ impl Inbound {
         for port in &spec.ports {
             let compiled = Port {
                 protocol: port.protocol,
+                protocol_by: port.protocol_by,
+                own_mutual_tls: port.mutual_tls.is_some(),
                 mutual_tls: port.mutual_tls.unwrap_or(spec.mutual_tls),
                 service_ports: port.service_ports.clone(),
             };
@@ -94,6 +101,7 @@ impl Inbound {
             service_account: spec.service_account.clone(),
             services: spec.services.clone(),
             owner: if spec.owner.is_empty() { pod() } else { spec.owner.clone() },
+            telemetry: spec.telemetry.clone(),
             mutual_tls: spec.mutual_tls,
             mutual_tls_by: spec.mutual_tls_by.clone(),
             probes: Probes::of(spec),

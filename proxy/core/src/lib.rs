@@ -17,6 +17,7 @@ pub mod budget;
 pub mod chance;
 pub mod detect;
 pub mod eject;
+pub mod explain;
 pub mod head;
 pub mod hygiene;
 pub mod inbound;

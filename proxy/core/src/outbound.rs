@@ -33,13 +33,15 @@ pub struct Outbound {
     pub port: u16,
     /// Protocol of the port.
     pub protocol: spec::Protocol,
+    /// What says so.
+    pub protocol_by: spec::ProtocolBy,
     /// Which kind of route is attached.
     pub kind: spec::RouteKind,
     /// The backends that plans point to, each once; their fallbacks not included.
     pub backends: Vec<Name>,
     pub(crate) rules: Vec<Rule>,
-    table: Table,
-    default_backend: u16,
+    pub(crate) table: Table,
+    pub(crate) default_backend: u16,
     default_label: Label,
     request_timeout: Option<Duration>,
 }
@@ -121,6 +123,7 @@ impl Outbound {
             service: spec.service.clone(),
             port: spec.port,
             protocol: spec.protocol,
+            protocol_by: spec.protocol_by,
             kind: spec.kind,
             backends: backends.0,
             rules,
@@ -226,6 +229,16 @@ impl Outbound {
         }
         let Some(at) = turns.take(index, rule) else {
             return reply(Reply::of(Reason::InvalidBackend, "the rule has no backend that takes traffic"));
+        };
+        self.serve(index, at, head)
+    }
+
+    /// What one of a rule's shares comes to: every share, for who explains; the one whose turn it is, for who
+    /// decides.
+    pub(crate) fn serve(&self, index: u16, at: u16, head: &Head<'_>) -> Decision {
+        let reply = |reply: Reply| Decision::Reply(Reply { rule: Some(index), ..reply });
+        let Some(rule) = self.rules.get(usize::from(index)) else {
+            return reply(Reply::of(Reason::Internal, "a rule that is not there"));
         };
         let Some(share) = rule.shares.get(usize::from(at)) else {
             return reply(Reply::of(Reason::Internal, "a backend that is not there"));

@@ -7,5 +7,6 @@
 pub(crate) mod condition;
 pub(crate) mod filter;
 pub(crate) mod rule;
+pub(crate) mod survey;
 pub(crate) mod table;
 pub(crate) mod turns;

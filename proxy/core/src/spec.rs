@@ -9,6 +9,7 @@
 mod authorization;
 mod backend;
 mod outbound;
+mod telemetry;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub use outbound::{
     Filter, FixedReply, GrpcMatch, HeaderModifier, KeyMatch, Match, Outbound, PathMatch, PathRewrite,
     Redirect, Rewrite, Route, RouteKind, Rule, Scheme, ValueMatch, WeightedBackend,
 };
+
+pub use telemetry::{FromHeader, LogFormat, Telemetry, TraceExport, TraceProtocol};
 
 /// Where a piece of configuration was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +115,20 @@ pub enum Protocol {
     Opaque,
 }
 
+/// What says which protocol a port speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProtocolBy {
+    /// Nothing: it is detected. Or a control plane that does not tell.
+    #[default]
+    Unsaid,
+    /// The Service's `appProtocol`.
+    AppProtocol,
+    /// The kind of the routes that are attached.
+    Route,
+    /// A pod's annotation of opaque ports.
+    OpaquePorts,
+}
+
 /// Whether plaintext peers are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MutualTls {
@@ -147,6 +164,8 @@ pub struct Inbound {
     pub probes: Vec<Probe>,
     /// Addresses they come from.
     pub probe_sources: Vec<IpAddr>,
+    /// What the workload tells about its requests; `None`: what the Mesh says.
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 /// A probe that the kubelet sends.
@@ -184,6 +203,8 @@ pub struct InboundPort {
     pub port: u16,
     /// Declared protocol.
     pub protocol: Protocol,
+    /// What declares it.
+    pub protocol_by: ProtocolBy,
     /// mTLS on this port; `None`: the workload's.
     pub mutual_tls: Option<MutualTls>,
     /// Service ports that target this port, sorted.

@@ -5,7 +5,7 @@
 use weft_control_plane_core::config;
 use weft_proto::v1;
 
-use super::{origin, protocol, span};
+use super::{origin, protocol, protocol_by, span};
 
 pub(super) fn outbound(it: &config::Outbound) -> v1::Outbound {
     let route_kind = match it.route_kind {
@@ -21,6 +21,7 @@ pub(super) fn outbound(it: &config::Outbound) -> v1::Outbound {
         routes: it.routes.iter().map(route).collect(),
         default_backend: it.default_backend.clone(),
         request_timeout: it.request_timeout.map(span),
+        protocol_by: protocol_by(it.protocol_by),
     }
 }
 

@@ -238,6 +238,7 @@ fn running(folder: &Folder, authority: &Arc<Authority>, metrics: &InjectMetrics)
         namespaces: Arc::new(|name| (name != "new").then(|| meshed(name))),
         notice: told().0,
         metrics: metrics.clone(),
+        beside: axum::Router::new(),
         stop: CancellationToken::new(),
     };
     start(parts).unwrap()

@@ -14,15 +14,18 @@ use super::{
     kinds::Kinds,
     outbound::{backend_protocol, routed},
     policy::Policies,
+    protocol,
+    telemetry::Telling,
     world::{Member, World},
 };
 use crate::{
-    config::{Inbound, InboundPort, Protocol},
+    config::{Inbound, InboundPort, Protocol, ProtocolBy},
     model::{Model, ObjectKey, Pod, Service, ServicePort},
 };
 
-/// What one service expects of one of its pods: port number, name of the service port, protocol.
-pub(super) type Expected = BTreeSet<(u16, String, Protocol)>;
+/// What one service expects of one of its pods: port number, name of the service port, protocol, and what
+/// declares it.
+pub(super) type Expected = BTreeSet<(u16, String, Protocol, ProtocolBy)>;
 
 /// What a service port expects of the pods behind it.
 pub(super) fn expect(
@@ -35,10 +38,11 @@ pub(super) fn expect(
     let name = service.port_name(port.port);
     let protocol =
         routed(backend_protocol(kinds, world.declared(service, port), &name), kinds.attached(&name));
+    let by = protocol::by(port, protocol);
     for member in members {
         let Some(pod) = member.pod else { continue };
         let of_pod = expected.entry(pod.meta.key.clone()).or_default();
-        of_pod.insert((member.address.port(), name.clone(), protocol));
+        of_pod.insert((member.address.port(), name.clone(), protocol, by));
     }
 }
 
@@ -46,7 +50,7 @@ pub(super) fn expect(
 #[derive(Default)]
 pub(super) struct Served<'a> {
     services: BTreeSet<&'a ObjectKey>,
-    ports: BTreeMap<u16, (BTreeSet<&'a str>, BTreeSet<Protocol>)>,
+    ports: BTreeMap<u16, (BTreeSet<&'a str>, BTreeSet<(Protocol, ProtocolBy)>)>,
 }
 
 impl<'a> Served<'a> {
@@ -55,10 +59,10 @@ impl<'a> Served<'a> {
         let mut served = Self::default();
         for (service, expected) in services {
             served.services.insert(service);
-            for (number, name, protocol) in expected {
+            for (number, name, protocol, by) in expected {
                 let (names, protocols) = served.ports.entry(*number).or_default();
                 names.insert(name);
-                protocols.insert(*protocol);
+                protocols.insert((*protocol, *by));
             }
         }
         served
@@ -66,14 +70,19 @@ impl<'a> Served<'a> {
 }
 
 /// The Inbound of a pod.
-pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -> Inbound {
+pub(super) fn inbound(
+    model: &Model,
+    pod: &Pod,
+    served: &Served<'_>,
+    (policies, telling): (&Policies<'_>, &Telling<'_>),
+) -> Inbound {
     let own = served.services.iter().filter(|service| service.namespace == pod.meta.key.namespace);
     let names: BTreeSet<&str> = own.map(|service| service.name.as_str()).collect();
     let tls = policies.tls(pod);
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
     for (number, (names, protocols)) in &served.ports {
         let port = ports.entry(*number).or_insert_with(|| bare(*number));
-        port.protocol = agreed(protocols);
+        (port.protocol, port.protocol_by) = agreed(protocols);
         port.service_ports = names.iter().map(|name| (*name).to_owned()).collect();
     }
     for (number, mode) in &tls.ports {
@@ -84,6 +93,7 @@ pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &
     }
     for port in ports.values_mut().filter(|port| pod.opaque(port.port)) {
         port.protocol = Protocol::Opaque;
+        port.protocol_by = ProtocolBy::OpaquePorts;
     }
     Inbound {
         workload: pod.path(),
@@ -96,6 +106,7 @@ pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &
         services: served.services.iter().map(|service| service.path()).collect(),
         owner: pod.owner.clone(),
         probes: pod.probes.clone(),
+        telemetry: Box::new(telling.of(pod)),
         probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(model, pod) },
     }
 }
@@ -117,14 +128,20 @@ fn probe_sources(model: &Model, pod: &Pod) -> Vec<IpAddr> {
 }
 
 fn bare(port: u16) -> InboundPort {
-    InboundPort { port, protocol: Protocol::Unspecified, mutual_tls: None, service_ports: Vec::new() }
+    InboundPort {
+        port,
+        protocol: Protocol::Unspecified,
+        protocol_by: ProtocolBy::Unsaid,
+        mutual_tls: None,
+        service_ports: Vec::new(),
+    }
 }
 
 /// What all service ports that target a port say of it; where they disagree it is detected.
-fn agreed(protocols: &BTreeSet<Protocol>) -> Protocol {
-    let mut said = protocols.iter().filter(|protocol| **protocol != Protocol::Unspecified);
-    match (said.next(), said.next()) {
-        (Some(protocol), None) => *protocol,
-        _ => Protocol::Unspecified,
+fn agreed(protocols: &BTreeSet<(Protocol, ProtocolBy)>) -> (Protocol, ProtocolBy) {
+    let mut said = protocols.iter().filter(|(protocol, _)| *protocol != Protocol::Unspecified);
+    match said.next() {
+        Some((protocol, by)) if said.all(|(other, _)| other == protocol) => (*protocol, *by),
+        _ => (Protocol::Unspecified, ProtocolBy::Unsaid),
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     kinds::Kinds,
+    protocol,
     route::ResolvedRoute,
     slot::Slots,
     traffic::Applied,
@@ -36,6 +37,7 @@ pub(super) fn outbounds(
         let mut outbound = plain(world, (service, port), traffic);
         outbound.route_kind = Some(kind);
         outbound.protocol = routed(outbound.protocol, Some(kind));
+        outbound.protocol_by = protocol::by(port, outbound.protocol);
         outbound.routes = indices.iter().filter_map(|index| routes.get(*index)).map(attach).collect();
         let name = service.port_name(port.port);
         let key = Key { kind: ResourceType::Outbound, name, scope: slot.scope.clone() };
@@ -49,10 +51,12 @@ fn plain(
     (service, port): (&Service, &ServicePort),
     traffic: Option<&Applied>,
 ) -> Outbound {
+    let spoken = world.declared(service, port);
     Outbound {
         service: service.path(),
         port: port.port,
-        protocol: world.declared(service, port),
+        protocol: spoken,
+        protocol_by: protocol::by(port, spoken),
         route_kind: None,
         routes: Vec::new(),
         default_backend: service.port_name(port.port),

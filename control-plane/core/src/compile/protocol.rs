@@ -5,7 +5,7 @@
 //! Invariant: what is not known is left to detection, and said so.
 
 use crate::{
-    config::Protocol,
+    config::{Protocol, ProtocolBy},
     model::{Service, ServicePort},
     report::Report,
 };
@@ -13,6 +13,17 @@ use crate::{
 /// The declared protocol; unspecified: none, or one that is not known.
 pub(super) fn declared(port: &ServicePort) -> Protocol {
     port.app_protocol.as_deref().and_then(known).unwrap_or_default()
+}
+
+/// What says that a port speaks a protocol, which is one that came of its declaration, of its pods'
+/// annotations and of the routes that are attached.
+pub(super) fn by(port: &ServicePort, spoken: Protocol) -> ProtocolBy {
+    match spoken {
+        Protocol::Unspecified => ProtocolBy::Unsaid,
+        spoken if spoken == declared(port) => ProtocolBy::AppProtocol,
+        Protocol::Opaque => ProtocolBy::OpaquePorts,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Tls => ProtocolBy::Route,
+    }
 }
 
 /// Whether HTTP can be sent to such a port: not where the application has its own TLS or its own

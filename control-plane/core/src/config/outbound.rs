@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Origin, Protocol};
+use super::{Origin, Protocol, ProtocolBy};
 
 /// How to call one service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Outbound {
     pub port: u16,
     /// Protocol of the port.
     pub protocol: Protocol,
+    /// What declares it.
+    pub protocol_by: ProtocolBy,
     /// Which kind of route is attached; absent: none is.
     pub route_kind: Option<RouteKind>,
     /// Routes of that kind, oldest first, then by namespace and name.

@@ -82,6 +82,20 @@ pub enum Protocol {
     Opaque,
 }
 
+/// What says which protocol a port speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProtocolBy {
+    /// Nothing does: it is detected.
+    #[default]
+    Unsaid,
+    /// The Service's `appProtocol`.
+    AppProtocol,
+    /// The kind of the routes that are attached.
+    Route,
+    /// A pod's annotation of opaque ports.
+    OpaquePorts,
+}
+
 /// How one workload receives traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
@@ -107,6 +121,8 @@ pub struct Inbound {
     pub probes: Vec<Probe>,
     /// Addresses they come from, sorted.
     pub probe_sources: Vec<IpAddr>,
+    /// What the workload tells about its requests.
+    pub telemetry: Box<super::Telemetry>,
 }
 
 /// One probe that a container declares.
@@ -147,6 +163,8 @@ pub struct InboundPort {
     pub port: u16,
     /// Declared protocol.
     pub protocol: Protocol,
+    /// What declares it.
+    pub protocol_by: ProtocolBy,
     /// mTLS on this port; absent: the workload's.
     pub mutual_tls: Option<MutualTls>,
     /// Service ports that target this port, sorted.

@@ -9,7 +9,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use weft_proto::v1;
 use weft_proxy_core::{Invalid, Name, spec};
 
-use super::decode::{Read, known, not_known, origin, port, protocol, service, service_port, span};
+use super::decode::{
+    Read, known, not_known, origin, port, protocol, protocol_by, service, service_port, span,
+};
 
 /// Reads how to call one service port.
 pub(super) fn outbound(wire: v1::Outbound) -> Read<spec::Outbound> {
@@ -26,6 +28,7 @@ pub(super) fn outbound(wire: v1::Outbound) -> Read<spec::Outbound> {
         service: service("service", wire.service)?,
         port: port("port", wire.port)?,
         protocol: protocol("protocol", wire.protocol)?,
+        protocol_by: protocol_by(wire.protocol_by),
         kind,
         routes: wire.routes.into_iter().map(route).collect::<Read<_>>()?,
         default_backend,

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use weft_proxy_core::detect::hello_length;
+use weft_proxy_core::detect::{hello_length, taken_for};
 use weft_proxy_core::spec::Protocol;
 use weft_proxy_core::{Detection, detect};
 use weft_proxy_net::peek::{Seen, Step, peek};
@@ -85,12 +85,10 @@ pub(crate) async fn find(
         };
         worker.ledger.metrics().plain().guesses(direction, guess).up();
     }
-    match seen {
+    match taken_for(declared, seen) {
         Detection::Http1 => Spoken::Http1,
         Detection::Http2 => Spoken::Http2,
         Detection::Tls => Spoken::Tls,
-        // On a port that is declared HTTP, hyper refuses what is not: with an answer, not a reset.
-        Detection::Opaque | Detection::More if known => Spoken::Http1,
         Detection::Opaque | Detection::More => Spoken::Bytes,
     }
 }

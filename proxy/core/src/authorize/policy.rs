@@ -31,36 +31,59 @@ pub struct Policy {
     pub action: Action,
     /// Only recorded, not enforced.
     pub shadow: bool,
-    rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 #[derive(Debug)]
-struct Rule {
-    name: RuleRef,
-    from: Vec<Source>,
-    to: Vec<Operation>,
+pub(crate) struct Rule {
+    pub(crate) name: RuleRef,
+    pub(crate) from: Vec<Source>,
+    pub(crate) to: Vec<Operation>,
 }
 
 #[derive(Debug)]
-struct Source {
-    identities: FxHashSet<Box<str>>,
-    identity_prefixes: Vec<Box<str>>,
-    namespaces: FxHashSet<Box<str>>,
-    service_accounts: Vec<(Box<str>, Box<str>)>,
-    cidrs: Vec<IpNet>,
+pub(crate) struct Source {
+    pub(crate) identities: FxHashSet<Box<str>>,
+    pub(crate) identity_prefixes: Vec<Box<str>>,
+    pub(crate) namespaces: FxHashSet<Box<str>>,
+    pub(crate) service_accounts: Vec<(Box<str>, Box<str>)>,
+    pub(crate) cidrs: Vec<IpNet>,
 }
 
 #[derive(Debug)]
-struct Operation {
-    ports: Vec<u16>,
-    methods: Vec<Method>,
-    paths: Vec<PathRule>,
+pub(crate) struct Operation {
+    pub(crate) ports: Vec<u16>,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) paths: Vec<PathRule>,
 }
 
 #[derive(Debug)]
-enum PathRule {
+pub(crate) enum PathRule {
     Exact(Box<str>),
     Prefix(Box<str>),
+}
+
+/// The first list of a source or an operation that holds no match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// There are lists on identities, and the peer proved none.
+    Unproven,
+    /// Identities.
+    Identity,
+    /// Namespaces.
+    Namespace,
+    /// Service accounts.
+    ServiceAccount,
+    /// Address blocks.
+    Address,
+    /// Ports.
+    Port,
+    /// Methods.
+    Method,
+    /// Paths.
+    Path,
+    /// There are methods or paths, and bytes have neither.
+    Bytes,
 }
 
 /// What is asked for.
@@ -113,7 +136,7 @@ impl Rule {
         })
     }
 
-    fn matches(&self, action: Action, peer: &Peer, port: u16, asked: Asked<'_>) -> bool {
+    pub(crate) fn matches(&self, action: Action, peer: &Peer, port: u16, asked: Asked<'_>) -> bool {
         (self.from.is_empty() || self.from.iter().any(|source| source.matches(peer)))
             && (self.to.is_empty() || self.to.iter().any(|operation| operation.matches(action, port, asked)))
     }
@@ -178,23 +201,35 @@ impl Source {
     }
 
     fn matches(&self, peer: &Peer) -> bool {
-        self.matches_identity(peer.identity.as_ref()) && self.matches_address(peer.address)
+        self.lack(peer).is_none()
+    }
+
+    /// The first list that holds no match; `None`: the source is meant.
+    pub(crate) fn lack(&self, peer: &Peer) -> Option<Lack> {
+        let of_identity = self.lack_of_identity(peer.identity.as_ref());
+        of_identity.or_else(|| (!self.matches_address(peer.address)).then_some(Lack::Address))
     }
 
     /// Lists on identities never match a peer that proved none.
-    fn matches_identity(&self, identity: Option<&Identity>) -> bool {
+    fn lack_of_identity(&self, identity: Option<&Identity>) -> Option<Lack> {
         let named = !self.identities.is_empty() || !self.identity_prefixes.is_empty();
         let unlimited = !named && self.namespaces.is_empty() && self.service_accounts.is_empty();
-        let Some(identity) = identity else { return unlimited };
+        let Some(identity) = identity else { return (!unlimited).then_some(Lack::Unproven) };
         let text = identity.as_str();
         let account = |(namespace, name): &(Box<str>, Box<str>)| {
             **namespace == *identity.namespace() && **name == *identity.service_account()
         };
-        (!named
-            || self.identities.contains(text)
-            || self.identity_prefixes.iter().any(|prefix| text.starts_with(&**prefix)))
-            && (self.namespaces.is_empty() || self.namespaces.contains(identity.namespace()))
-            && (self.service_accounts.is_empty() || self.service_accounts.iter().any(account))
+        if named
+            && !self.identities.contains(text)
+            && !self.identity_prefixes.iter().any(|prefix| text.starts_with(&**prefix))
+        {
+            return Some(Lack::Identity);
+        }
+        if !self.namespaces.is_empty() && !self.namespaces.contains(identity.namespace()) {
+            return Some(Lack::Namespace);
+        }
+        let accounts = &self.service_accounts;
+        (!accounts.is_empty() && !accounts.iter().any(account)).then_some(Lack::ServiceAccount)
     }
 
     /// IPv4 peers of a dual-stack socket are IPv4 peers.
@@ -214,15 +249,23 @@ impl Operation {
     }
 
     fn matches(&self, action: Action, port: u16, asked: Asked<'_>) -> bool {
+        self.lack(action, port, asked).is_none()
+    }
+
+    /// The first list that holds no match; `None`: the operation is meant.
+    pub(crate) fn lack(&self, action: Action, port: u16, asked: Asked<'_>) -> Option<Lack> {
         if !self.ports.is_empty() && !self.ports.contains(&port) {
-            return false;
+            return Some(Lack::Port);
         }
         match asked {
-            Asked::Bytes if self.methods.is_empty() && self.paths.is_empty() => true,
-            Asked::Bytes => action == Action::Deny,
-            Asked::Request(method, path) => {
-                (self.methods.is_empty() || self.methods.contains(method))
-                    && (self.paths.is_empty() || self.paths.iter().any(|rule| rule.matches(path)))
+            Asked::Bytes if self.methods.is_empty() && self.paths.is_empty() => None,
+            Asked::Bytes => (action != Action::Deny).then_some(Lack::Bytes),
+            Asked::Request(method, _) if !self.methods.is_empty() && !self.methods.contains(method) => {
+                Some(Lack::Method)
+            }
+            Asked::Request(_, path) => {
+                let meant = self.paths.is_empty() || self.paths.iter().any(|rule| rule.matches(path));
+                (!meant).then_some(Lack::Path)
             }
         }
     }

@@ -51,12 +51,14 @@ fn inbound_of(mutual_tls: MutualTls, policies: &[spec::Authorization], missing: 
             spec::InboundPort {
                 port: 9090,
                 protocol: Protocol::Opaque,
+                protocol_by: spec::ProtocolBy::AppProtocol,
                 mutual_tls: Some(MutualTls::Permissive),
                 service_ports: vec!["shop/cart:90".into()],
             },
             spec::InboundPort {
                 port: 8443,
                 protocol: Protocol::Http2,
+                protocol_by: spec::ProtocolBy::AppProtocol,
                 mutual_tls: None,
                 service_ports: Vec::new(),
             },
@@ -66,6 +68,7 @@ fn inbound_of(mutual_tls: MutualTls, policies: &[spec::Authorization], missing: 
         owner: Arc::from(""),
         probes: vec![spec::Probe { port: 8443, kind: spec::ProbeKind::Http { target: "/healthz".into() } }],
         probe_sources: vec![[10, 0, 0, 1].into()],
+        telemetry: None,
     };
     Inbound::compile(&spec, |name| compiled.iter().find(|policy| policy.name == *name).cloned()).unwrap()
 }

@@ -82,6 +82,7 @@ fn spec_of(kind: RouteKind, routes: Vec<spec::Route>) -> spec::Outbound {
         service: "shop/echo".into(),
         port: 8080,
         protocol: spec::Protocol::Http1,
+        protocol_by: spec::ProtocolBy::default(),
         kind,
         routes,
         default_backend: Some("default".into()),

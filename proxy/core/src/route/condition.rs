@@ -16,20 +16,31 @@ use crate::spec::{KeyMatch, Match, ValueMatch};
 /// All conditions of one match but an exact or prefix path.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
-    method: Option<Method>,
-    headers: Box<[(Field, Value)]>,
-    query: Box<[(Box<[u8]>, Value)]>,
+    pub(crate) method: Option<Method>,
+    pub(crate) headers: Box<[(Field, Value)]>,
+    pub(crate) query: Box<[(Box<[u8]>, Value)]>,
+}
+
+/// The first condition that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    /// The method.
+    Method,
+    /// The condition on a header field at this place.
+    Header(usize),
+    /// The condition on a query parameter at this place.
+    Query(usize),
 }
 
 #[derive(Debug)]
-enum Field {
+pub(crate) enum Field {
     /// Host, which is `:authority` in HTTP/2.
     Authority,
     Named(HeaderName),
 }
 
 #[derive(Debug)]
-enum Value {
+pub(crate) enum Value {
     Exact(Box<[u8]>),
     Regex(Regex),
 }
@@ -63,9 +74,20 @@ impl Conditions {
     }
 
     pub(crate) fn hold(&self, head: &Head<'_>) -> bool {
-        self.method.as_ref().is_none_or(|method| method == head.method)
-            && self.headers.iter().all(|(field, value)| field.holds(value, head))
-            && self.query.iter().all(|(name, value)| parameter_holds(name, value, head.query))
+        self.unmet(head).is_none()
+    }
+
+    /// The first condition that does not hold; `None`: all do.
+    pub(crate) fn unmet(&self, head: &Head<'_>) -> Option<Unmet> {
+        if self.method.as_ref().is_some_and(|method| method != head.method) {
+            return Some(Unmet::Method);
+        }
+        let header = self.headers.iter().position(|(field, value)| !field.holds(value, head));
+        if let Some(at) = header {
+            return Some(Unmet::Header(at));
+        }
+        let query = self.query.iter().position(|(name, value)| !parameter_holds(name, value, head.query));
+        query.map(Unmet::Query)
     }
 }
 

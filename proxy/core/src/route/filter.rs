@@ -21,11 +21,22 @@ use crate::spec;
 /// The filters of one rule or one weighted backend.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
-    request: Vec<Edit>,
+    pub(crate) request: Vec<Edit>,
     pub(crate) response: Vec<Edit>,
-    host: Option<(Authority, HeaderValue)>,
-    path: Option<PathEdit>,
+    pub(crate) host: Option<(Authority, HeaderValue)>,
+    pub(crate) path: Option<PathEdit>,
     pub(crate) answer: Option<Answer>,
+    pub(crate) places: Places,
+}
+
+/// Which filter of the list said what: each kind is there once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) request: u8,
+    pub(crate) response: u8,
+    pub(crate) host: u8,
+    pub(crate) path: u8,
+    pub(crate) answer: u8,
 }
 
 /// One edit of header fields.
@@ -37,7 +48,7 @@ pub(crate) enum Edit {
 }
 
 #[derive(Debug)]
-enum PathEdit {
+pub(crate) enum PathEdit {
     Full(Box<str>),
     /// What replaces the first so many bytes; both without a trailing slash.
     Prefix {
@@ -55,7 +66,7 @@ pub(crate) enum Answer {
 
 #[derive(Debug)]
 pub(crate) struct Redirect {
-    status: StatusCode,
+    pub(crate) status: StatusCode,
     scheme: Option<spec::Scheme>,
     host: Option<Box<str>>,
     port: Option<u16>,
@@ -67,7 +78,8 @@ impl Filters {
     pub(crate) fn compile(specs: &[spec::Filter], prefix: Option<&str>) -> Result<Self, Invalid> {
         let mut filters = Self::default();
         for (at, spec) in specs.iter().enumerate() {
-            filters.add(spec, prefix).map_err(|e| e.within(&format!("filters[{at}]")))?;
+            let place = u8::try_from(at).unwrap_or(u8::MAX);
+            filters.add(place, spec, prefix).map_err(|e| e.within(&format!("filters[{at}]")))?;
         }
         Ok(filters)
     }
@@ -76,36 +88,46 @@ impl Filters {
         !self.request.is_empty() || self.host.is_some() || self.path.is_some()
     }
 
-    fn add(&mut self, spec: &spec::Filter, prefix: Option<&str>) -> Result<(), Invalid> {
+    fn add(&mut self, at: u8, spec: &spec::Filter, prefix: Option<&str>) -> Result<(), Invalid> {
         match spec {
             spec::Filter::RequestHeaders(modifier) => {
+                self.places.request = at;
                 let (host, rest): (Vec<_>, Vec<_>) =
                     modifier.set.iter().cloned().partition(|(name, _)| name == header::HOST);
                 if let [(_, host)] = host.as_slice() {
                     self.host = Some(authority(host.to_str().unwrap_or(""))?);
+                    self.places.host = at;
                 }
                 edits(&mut self.request, &spec::HeaderModifier { set: rest, ..modifier.clone() })
             }
-            spec::Filter::ResponseHeaders(modifier) => edits(&mut self.response, modifier),
+            spec::Filter::ResponseHeaders(modifier) => {
+                self.places.response = at;
+                edits(&mut self.response, modifier)
+            }
             spec::Filter::Rewrite(rewrite) => {
                 if let Some(host) = &rewrite.hostname {
                     self.host = Some(authority(host)?);
+                    self.places.host = at;
                 }
                 if let Some(edit) = &rewrite.path {
                     self.path = Some(PathEdit::compile(edit, prefix)?);
+                    self.places.path = at;
                 }
                 Ok(())
             }
-            spec::Filter::Redirect(redirect) => self.answer_once(Redirect::compile(redirect, prefix)?),
+            spec::Filter::Redirect(redirect) => self.answer_once(at, Redirect::compile(redirect, prefix)?),
             spec::Filter::Reply(reply) => {
-                self.answer_once(Answer::Fixed(reply.status, Arc::from(reply.reason.as_str())))
+                self.answer_once(at, Answer::Fixed(reply.status, Arc::from(reply.reason.as_str())))
             }
         }
     }
 
     /// The first answering filter answers; those behind it are never reached.
-    fn answer_once(&mut self, answer: Answer) -> Result<(), Invalid> {
-        self.answer.get_or_insert(answer);
+    fn answer_once(&mut self, at: u8, answer: Answer) -> Result<(), Invalid> {
+        if self.answer.is_none() {
+            self.answer = Some(answer);
+            self.places.answer = at;
+        }
         Ok(())
     }
 }

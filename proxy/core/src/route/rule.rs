@@ -16,6 +16,10 @@ use crate::spec;
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) label: Label,
+    /// Place in the object.
+    pub(crate) index: u32,
+    /// The rule itself says how long an exchange may take.
+    pub(crate) own_deadline: bool,
     pub(crate) filters: Filters,
     pub(crate) shares: Vec<Share>,
     /// Sum of the weights.
@@ -50,6 +54,8 @@ impl Rule {
         let name = if spec.name.is_empty() { spec.index.to_string().into() } else { spec.name.clone() };
         Ok(Self {
             label: Label { route: route.clone(), rule: name },
+            index: spec.index,
+            own_deadline: spec.request_timeout.is_some(),
             filters,
             total: shares.iter().map(|share| i64::from(share.weight)).sum(),
             shares,

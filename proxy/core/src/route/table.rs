@@ -29,23 +29,26 @@ use crate::spec;
 pub(crate) struct Table {
     kind: spec::RouteKind,
     /// The rule that takes everything, when nothing else is there.
-    always: Option<u16>,
-    exact: FxHashMap<Box<str>, Vec<Entry>>,
-    regex: Vec<(Pattern, Entry)>,
-    prefix: FxHashMap<Box<str>, Vec<Entry>>,
+    pub(super) always: Option<u16>,
+    pub(super) exact: FxHashMap<Box<str>, Vec<Entry>>,
+    pub(super) regex: Vec<(Pattern, Entry)>,
+    pub(super) prefix: FxHashMap<Box<str>, Vec<Entry>>,
     longest_prefix: usize,
     /// Matches of any path.
-    any: Vec<Entry>,
+    pub(super) any: Vec<Entry>,
+}
+
+/// One match of one rule.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) rule: u16,
+    /// Place of the match within the rule.
+    pub(crate) at: u16,
+    pub(crate) conditions: Conditions,
 }
 
 #[derive(Debug)]
-struct Entry {
-    rule: u16,
-    conditions: Conditions,
-}
-
-#[derive(Debug)]
-enum Pattern {
+pub(crate) enum Pattern {
     Path(Regex),
     /// gRPC service and method.
     Call(Option<Regex>, Option<Regex>),
@@ -90,40 +93,42 @@ impl Table {
             return Ok(self.always);
         }
         let path = head.canonical_path()?;
-        let holds = |entry: &&Entry| entry.conditions.hold(head);
-        let found = self
-            .exact
-            .get(&*path)
-            .and_then(|entries| entries.iter().find(holds))
+        Ok(self.first(&path, |entry| entry.conditions.hold(head).then_some(entry.rule)))
+    }
+
+    /// Offers the entries that the path fits in the order of precedence, until one is taken. Who decides and
+    /// who explains look at them through this.
+    pub(crate) fn first<T>(&self, path: &str, mut take: impl FnMut(&Entry) -> Option<T>) -> Option<T> {
+        self.exact
+            .get(path)
+            .and_then(|entries| entries.iter().find_map(&mut take))
             .or_else(|| match self.kind {
                 // A gRPC prefix is a service named exactly.
                 spec::RouteKind::Grpc => {
-                    self.find_prefix(&path, head).or_else(|| self.find_regex(&path, head))
+                    self.first_prefix(path, &mut take).or_else(|| self.first_regex(path, &mut take))
                 }
                 spec::RouteKind::Http | spec::RouteKind::None => {
-                    self.find_regex(&path, head).or_else(|| self.find_prefix(&path, head))
+                    self.first_regex(path, &mut take).or_else(|| self.first_prefix(path, &mut take))
                 }
             })
-            .or_else(|| self.any.iter().find(holds));
-        Ok(found.map(|entry| entry.rule))
+            .or_else(|| self.any.iter().find_map(&mut take))
     }
 
-    fn find_regex(&self, path: &str, head: &Head<'_>) -> Option<&Entry> {
-        let fits = |(pattern, entry): &&(Pattern, Entry)| pattern.fits(path) && entry.conditions.hold(head);
-        self.regex.iter().find(fits).map(|(_, entry)| entry)
+    fn first_regex<T>(&self, path: &str, take: &mut impl FnMut(&Entry) -> Option<T>) -> Option<T> {
+        let fitting = self.regex.iter().filter(|(pattern, _)| pattern.fits(path));
+        fitting.map(|(_, entry)| entry).find_map(take)
     }
 
     /// Cuts the path back at its slashes, longest first.
-    fn find_prefix(&self, path: &str, head: &Head<'_>) -> Option<&Entry> {
+    fn first_prefix<T>(&self, path: &str, take: &mut impl FnMut(&Entry) -> Option<T>) -> Option<T> {
         if self.prefix.is_empty() {
             return None;
         }
         let mut rest = path.strip_suffix('/').unwrap_or(path);
         while !rest.is_empty() {
             let entries = if rest.len() <= self.longest_prefix { self.prefix.get(rest) } else { None };
-            if let Some(entry) = entries.and_then(|all| all.iter().find(|entry| entry.conditions.hold(head)))
-            {
-                return Some(entry);
+            if let Some(taken) = entries.and_then(|all| all.iter().find_map(&mut *take)) {
+                return Some(taken);
             }
             rest = &rest[..rest.rfind('/')?];
         }
@@ -143,7 +148,8 @@ impl Table {
             let place = format!("matches[{at}]");
             let found = Place::of(self.kind, spec).map_err(|e| e.within(&place))?;
             let conditions = Conditions::compile(spec).map_err(|e| e.within(&place))?;
-            let entry = Entry { rule: index, conditions };
+            let at = u16::try_from(at).unwrap_or(u16::MAX);
+            let entry = Entry { rule: index, at, conditions };
             match found {
                 Place::Exact(path) => self.exact.entry(path.into()).or_default().push(entry),
                 Place::Prefix(path) => {

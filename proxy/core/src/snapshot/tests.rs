@@ -24,6 +24,7 @@ fn outbound(port: u16, backend: &str, mark: Option<&str>) -> Arc<Outbound> {
         service: "mesh/echo".into(),
         port,
         protocol: spec::Protocol::Http1,
+        protocol_by: spec::ProtocolBy::default(),
         kind: if mark.is_some() { RouteKind::Http } else { RouteKind::None },
         routes: routes.into_iter().collect(),
         default_backend: Some(backend.into()),

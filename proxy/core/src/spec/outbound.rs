@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{Origin, Protocol};
+use super::{Origin, Protocol, ProtocolBy};
 use crate::names::Name;
 
 /// How to call one service port.
@@ -21,6 +21,8 @@ pub struct Outbound {
     pub port: u16,
     /// Protocol of the port.
     pub protocol: Protocol,
+    /// What says so.
+    pub protocol_by: ProtocolBy,
     /// Which kind of route is attached.
     pub kind: RouteKind,
     /// Routes of that kind, oldest first, then by namespace and name.

@@ -62,7 +62,7 @@ const CRDS: [File; 5] = files![
 ];
 
 /// Everything else, in the order in which it is created.
-const TEMPLATES: [File; 10] = files![
+const TEMPLATES: [File; 11] = files![
     "namespace.yaml",
     "service-account.yaml",
     "cluster-roles.yaml",
@@ -73,6 +73,7 @@ const TEMPLATES: [File; 10] = files![
     "network-policy.yaml",
     "pod-monitors.yaml",
     "webhook.yaml",
+    "api-service.yaml",
 ];
 
 const CHART: &str = include_str!("../chart/Chart.yaml");

@@ -25,6 +25,7 @@ mod manifest;
 mod part;
 mod place;
 mod sidecar;
+mod visitor;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use look::{DEADLINE, in_time, until, until_within};
 pub use manifest::{Pod, Standing};
 pub use part::Part;
 pub use sidecar::Sidecar;
+pub use visitor::{Findings, Visitor};
 pub use wire::Wire;
 
 use manifest::Service;

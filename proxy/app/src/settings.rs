@@ -255,6 +255,12 @@ pub enum JoinToken {
 }
 
 impl JoinToken {
+    /// A token by its text.
+    #[must_use]
+    pub fn given(text: &str) -> Self {
+        Self::Inline(Arc::new(Zeroizing::new(text.to_owned())))
+    }
+
     /// The token as it stands now.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 mod check;
 mod cluster;
 mod demo;
+mod explain;
+mod folder;
 mod inject;
 mod install;
 mod observe;
@@ -52,6 +54,8 @@ enum Verb {
     Uninstall(uninstall::UninstallArgs),
     /// Look whether a cluster can take Weft, and whether all is well with it.
     Check(check::CheckArgs),
+    /// Tell why a request goes where it goes, or is refused.
+    Explain(Box<explain::ExplainArgs>),
     /// Show the control plane and the sidecars as they are now.
     Status(status::StatusArgs),
     /// Show who talks to whom, how much, how fast, how well and how safely, live from the sidecars.
@@ -122,6 +126,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Uninstall(args) => uninstall::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Stat(args) => stat::run(&args),
         Verb::Tap(args) => tap::run(&args),

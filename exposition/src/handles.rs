@@ -216,14 +216,14 @@ impl Registry {
         self.held.sort_by_key(|(family, _)| place(family));
     }
 
-    /// The page as it is now, with what `before` writes first.
+    /// The page as it is now, with what `last` writes behind the handles.
     #[must_use]
-    pub fn render(&self, format: Format, before: impl FnOnce(&mut Page)) -> Vec<u8> {
+    pub fn render(&self, format: Format, last: impl FnOnce(&mut Page)) -> Vec<u8> {
         let mut page = Page::new(self.catalog, format);
-        before(&mut page);
         for (family, source) in &self.held {
             source.write(&mut page.family(family), &[]);
         }
+        last(&mut page);
         page.finish()
     }
 }

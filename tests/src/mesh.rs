@@ -221,8 +221,13 @@ impl Mesh {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn ask_control_plane(&self, path: &str) -> String {
+        app::text(self.control_plane_admin(), path).await
+    }
+
+    /// Where the control plane's admin server is.
+    pub fn control_plane_admin(&self) -> SocketAddr {
         let admin = self.control_plane.as_ref().and_then(|part| part.admin);
-        app::text(admin.expect("a control plane that runs"), path).await
+        admin.expect("a control plane that runs")
     }
 
     /// Starts a pod's sidecar, which does not run, and waits until it is ready.

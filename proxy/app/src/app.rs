@@ -29,6 +29,7 @@ use crate::admin::pulse::Pulse;
 use crate::admin::{Admin, Sidecar};
 use crate::certify::{Certifier, Credentials};
 use crate::dial::Dial;
+use crate::explain::Looking;
 use crate::log::{Format, Log};
 use crate::metrics::Metrics;
 use crate::metrics::edge::Party;
@@ -121,6 +122,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
+        looking: Arc::new(Looking::new(workers)),
         telemetry,
     });
     let stage = watch::Sender::new(Stage::Waiting);

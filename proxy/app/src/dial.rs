@@ -110,6 +110,12 @@ impl Dial {
         })
     }
 
+    /// Counts the names it resolves in `metrics`.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
     /// A way to the control plane of `identity` at `address`, for who is no sidecar.
     pub(crate) fn to(
         address: ControlPlane,
@@ -118,12 +124,6 @@ impl Dial {
         credentials: Arc<Credentials>,
     ) -> Self {
         Self { address, identity, anchors, credentials, metrics: Arc::default() }
-    }
-
-    /// Counts the names it resolves in `metrics`.
-    #[must_use]
-    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
-        Self { metrics, ..self }
     }
 
     /// What it proves itself with.

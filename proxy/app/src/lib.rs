@@ -12,6 +12,7 @@ pub mod app;
 pub mod backoff;
 pub mod certify;
 pub mod dial;
+pub mod explain;
 pub mod hold;
 pub mod init;
 pub mod log;

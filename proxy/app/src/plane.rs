@@ -10,6 +10,7 @@ use weft_proxy_net::http::{LiveLimits, ServeLimits};
 use weft_proxy_net::tls::TlsIdentity;
 
 use crate::admin::pulse::Pulse;
+use crate::explain::Looking;
 use crate::lookup::Lookup;
 use crate::metrics::edge::Party;
 use crate::record::Telemetry;
@@ -57,6 +58,8 @@ pub(crate) struct Plane {
     pub(crate) own: Party,
     /// The data threads' signs of life.
     pub(crate) pulse: Pulse,
+    /// Asks the data threads how their balancers stand.
+    pub(crate) looking: Arc<Looking>,
 }
 
 impl Plane {

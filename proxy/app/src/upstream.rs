@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_proxy_core::balance::{Balancer, EndpointId, Pick};
+use weft_proxy_core::balance::{Balancer, EndpointId, Look, Pick};
 use weft_proxy_core::budget::RetryBudget;
 use weft_proxy_core::eject::{Event, Outcome};
 use weft_proxy_core::{Backend, Chance, Endpoint, Moment, Name, Reason};
@@ -182,6 +182,11 @@ impl Upstream {
         let Standing { ready, ejected, .. } = self.tell();
         tracing::info!(backend = self.name.as_str(), %endpoint, ready, ejected, "endpoint: {what}");
         Some(what)
+    }
+
+    /// How its endpoints stand.
+    pub(crate) fn look(&self, now: Moment) -> Look {
+        self.balancer.borrow().look(now)
     }
 
     /// Tells the meter how the endpoints stand; an edit changes that as an answer does.

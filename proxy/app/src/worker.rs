@@ -22,6 +22,7 @@ use weft_proxy_net::sweep::Sweep;
 use weft_proxy_net::tls::Dialer;
 
 use crate::exchange::Exchange;
+use crate::explain::Asked;
 use crate::metrics::backend::{PolicyVerdict, RuleLabels, RuleMeter};
 use crate::metrics::edge::{Edge, Kept};
 use crate::plane::Plane;
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     /// Exchanges whose streams the tick may end.
     pub(crate) flows: RefCell<Vec<Weak<Exchange>>>,
     chance: RefCell<Chance>,
+    /// Questions about the balancers.
+    asked: RefCell<Asked>,
 }
 
 /// A service port as one worker sees it: its routes, its backends, whose turn it is.
@@ -106,6 +109,7 @@ impl Worker {
             applications: RefCell::default(),
             flows: RefCell::default(),
             chance: RefCell::new(Chance::new(seed)),
+            asked: RefCell::new(plane.looking.end()),
             plane,
         })
     }
@@ -341,6 +345,9 @@ impl Worker {
         for links in self.applications.borrow().values() {
             links.tick();
         }
+        let now = self.now();
+        let upstreams = self.upstreams.borrow();
+        self.asked.borrow_mut().answer(|name| upstreams.get(name).map(|upstream| upstream.look(now)));
     }
 }
 

@@ -22,6 +22,7 @@ use weft_proxy_core::{Identity, Name, Reason};
 
 use super::context::{Kept, SpanId, TraceContext};
 use super::span::{AttemptSpan, Finished};
+use crate::edges::NO_ROUTE;
 use crate::metrics::edge::{Direction, EdgeLabels, Outcome, Protocol, UNKNOWN};
 use crate::record::clock::Clock;
 use crate::record::entry::Entry;
@@ -114,7 +115,7 @@ fn otel_span(span: SpanId) -> OtelSpanId {
     OtelSpanId::from_bytes(span.0)
 }
 
-/// `METHOD route`; gRPC calls by their full method, which is a name; connections by protocol and service.
+/// `METHOD route`, or the service where no route is; gRPC calls by their full method, which is a name; connections by protocol and service.
 fn name(entry: &Entry) -> Cow<'static, str> {
     let labels = entry.edge.as_ref().map(|edge| edge.labels());
     let known = |name: &'_ Name| (name.as_str() != UNKNOWN).then(|| name.as_str().to_owned());
@@ -127,7 +128,9 @@ fn name(entry: &Entry) -> Cow<'static, str> {
         return call.to_owned().into();
     }
     let method = if is_standard(method) { method.as_str() } else { "HTTP" };
-    match labels.and_then(|labels| known(&labels.route)) {
+    let route =
+        labels.and_then(|labels| known(&labels.route).filter(|route| !route.is_empty() && route != NO_ROUTE));
+    match route.or_else(|| known(&labels?.service)) {
         Some(route) => format!("{method} {route}").into(),
         None => method.to_owned().into(),
     }

@@ -145,7 +145,7 @@ impl Asking<'_> {
             self.say(Step::new(Room::Route, Mark::PassedBy, "routes", why));
         }
         let sent = Request { spoken: taken, ..self.request.clone() };
-        let served = vec![(1, self.to_backend(outbound, plan, (1, 1), sent))];
+        let served = vec![(1, self.reach(outbound, plan, (1, 1), sent))];
         self.conclude(served)
     }
 
@@ -166,7 +166,7 @@ impl Asking<'_> {
             self.deadlines(outbound, None);
             let decision = outbound.route(&head, &mut Turns::new(outbound));
             let served = match decision {
-                Decision::Forward(plan) => self.to_backend(outbound, plan, (1, 1), request.clone()),
+                Decision::Forward(plan) => self.reach(outbound, plan, (1, 1), request.clone()),
                 Decision::Reply(reply) => Err(answered(request, &reply)),
             };
             return self.conclude(vec![(1, served)]);
@@ -238,7 +238,7 @@ impl Asking<'_> {
             );
             return None;
         }
-        let own = filters::steps(&share.filters, &by);
+        let own = filters::steps(&share.filters, by);
         let plan = match outbound.serve(index, at, head) {
             Decision::Forward(plan) => plan,
             Decision::Reply(reply) => {
@@ -255,13 +255,13 @@ impl Asking<'_> {
             Err(_) => Ok(()),
         };
         let served = match edited {
-            Ok(()) => self.to_backend(outbound, plan, (share.weight, total), sent),
+            Ok(()) => self.reach(outbound, plan, (share.weight, total), sent),
             Err(reply) => Err(answered(self.request, &reply)),
         };
         Some((share.weight, served))
     }
 
-    fn to_backend(
+    fn reach(
         &mut self,
         outbound: &Outbound,
         plan: Plan,

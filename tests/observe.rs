@@ -31,7 +31,8 @@ const OBSERVER: &str = "spiffe://cluster.local/ns/test/sa/observer";
 async fn app() -> App {
     App::http(|request| async move {
         let asked = request.uri().path().rsplit('/').next().unwrap_or_default();
-        reply(asked.parse().unwrap_or(200), "told")
+        let status = asked.parse().ok().filter(|status| (200..600).contains(status));
+        reply(status.unwrap_or(200), "told")
     })
     .await
 }

@@ -10,8 +10,11 @@ mod explain;
 mod folder;
 mod inject;
 mod install;
+mod observe;
+mod stat;
 mod status;
 mod table;
+mod tap;
 mod uninstall;
 mod upgrade;
 
@@ -55,6 +58,10 @@ enum Verb {
     Explain(Box<explain::ExplainArgs>),
     /// Show the control plane and the sidecars as they are now.
     Status(status::StatusArgs),
+    /// Show who talks to whom, how much, how fast, how well and how safely, live from the sidecars.
+    Stat(Box<stat::StatArgs>),
+    /// Show requests and connections as they end, live from the sidecars.
+    Tap(Box<tap::TapArgs>),
     /// Print completions for a shell, e.g. `source <(weft completions bash)`.
     Completions {
         /// The shell.
@@ -121,6 +128,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Check(args) => check::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Stat(args) => stat::run(&args),
+        Verb::Tap(args) => tap::run(&args),
         Verb::Completions { shell } => install::print(&completions(shell)),
         Verb::Version => install::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Proxy(Proxy::Run(args)) => weft_proxy::app::run(*args),

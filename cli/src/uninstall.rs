@@ -71,7 +71,7 @@ fn names(namespace: &str, crds: bool) -> anyhow::Result<String> {
         serde_saphyr::from_multiple(&chart::install(namespace, &Values::default(), part)?)?;
     let mut named: Vec<(u8, Value)> = objects
         .into_iter()
-        .filter(|object| object["metadata"].get("namespace").is_none())
+        .filter(|object| object["metadata"].get("namespace").is_none_or(|of| of != namespace))
         .map(|object| (turn(&object["kind"]), reference(&object)))
         .collect();
     named.sort_by_key(|(turn, _)| *turn);
@@ -81,7 +81,8 @@ fn names(namespace: &str, crds: bool) -> anyhow::Result<String> {
 /// When an object goes.
 fn turn(kind: &Value) -> u8 {
     match kind.as_str() {
-        Some("MutatingWebhookConfiguration") => 0,
+        // Neither may be asked for while nobody answers.
+        Some("MutatingWebhookConfiguration" | "APIService") => 0,
         Some("CustomResourceDefinition") => 1,
         Some("Namespace") => 2,
         // The control plane may keep its permissions until it is gone.
@@ -91,11 +92,15 @@ fn turn(kind: &Value) -> u8 {
 
 /// As much of an object as `kubectl delete` needs.
 fn reference(object: &Value) -> Value {
-    json!({
+    let mut reference = json!({
         "apiVersion": object["apiVersion"],
         "kind": object["kind"],
         "metadata": {"name": object["metadata"]["name"]},
-    })
+    });
+    if let Some(namespace) = object["metadata"].get("namespace") {
+        reference["metadata"]["namespace"] = namespace.clone();
+    }
+    reference
 }
 
 #[cfg(test)]
@@ -114,7 +119,9 @@ mod tests {
         assert_eq!(kinds.first().map(String::as_str), Some("MutatingWebhookConfiguration"));
         assert!(!kinds.contains(&"CustomResourceDefinition".to_owned()));
         assert!(kinds.contains(&"Namespace".to_owned()));
-        assert_eq!(kinds.iter().filter(|kind| kind.starts_with("ClusterRole")).count(), 6);
+        assert_eq!(kinds.iter().filter(|kind| kind.starts_with("ClusterRole")).count(), 7);
+        assert!(kinds.get(..2).is_some_and(|first| first.contains(&"APIService".to_owned())));
+        assert!(kinds.contains(&"RoleBinding".to_owned()), "one is not in the installation's namespace");
     }
 
     #[test]

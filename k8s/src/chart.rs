@@ -53,15 +53,16 @@ macro_rules! files {
 const PARTIALS: [File; 1] = files!["_labels.tpl"];
 
 /// The kinds' definitions, made from the Rust types by `cargo run -p weft-k8s --example crds`.
-const CRDS: [File; 4] = files![
+const CRDS: [File; 5] = files![
     "crds/authorizationpolicies.yaml",
     "crds/meshes.yaml",
+    "crds/telemetrypolicies.yaml",
     "crds/tlspolicies.yaml",
     "crds/trafficpolicies.yaml",
 ];
 
 /// Everything else, in the order in which it is created.
-const TEMPLATES: [File; 10] = files![
+const TEMPLATES: [File; 11] = files![
     "namespace.yaml",
     "service-account.yaml",
     "cluster-roles.yaml",
@@ -72,6 +73,7 @@ const TEMPLATES: [File; 10] = files![
     "network-policy.yaml",
     "pod-monitors.yaml",
     "webhook.yaml",
+    "api-service.yaml",
 ];
 
 const CHART: &str = include_str!("../chart/Chart.yaml");

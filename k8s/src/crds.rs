@@ -8,11 +8,17 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use crate::{AuthorizationPolicy, Mesh, TlsPolicy, TrafficPolicy, chart::yaml};
+use crate::{AuthorizationPolicy, Mesh, TelemetryPolicy, TlsPolicy, TrafficPolicy, chart::yaml};
 
 /// The definitions, by kind.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![AuthorizationPolicy::crd(), Mesh::crd(), TlsPolicy::crd(), TrafficPolicy::crd()]
+    vec![
+        AuthorizationPolicy::crd(),
+        Mesh::crd(),
+        TelemetryPolicy::crd(),
+        TlsPolicy::crd(),
+        TrafficPolicy::crd(),
+    ]
 }
 
 /// The definitions as an API server is given them.

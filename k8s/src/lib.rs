@@ -18,6 +18,8 @@ mod mesh;
 #[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod target;
 #[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
+mod telemetry;
+#[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod tls;
 #[expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
 mod traffic;
@@ -30,6 +32,10 @@ pub use duration::Duration;
 pub use mesh::{AccessLog, Drain, Mesh, MeshSpec, MeshStatus, Tracing, UnknownDestination};
 pub use target::{
     MAX_REFUSALS, PolicyStatus, SidecarRefusal, SidecarsStatus, TargetKind, TargetRef, TargetStatus,
+};
+pub use telemetry::{
+    AccessLogSettings, ExportHeader, FromHeader, LogFormat, TelemetryPolicy, TelemetryPolicySpec,
+    TraceExport, TraceProtocol, TracingSettings,
 };
 pub use tls::{MutualTls, PortMutualTls, TlsPolicy, TlsPolicySpec};
 pub use traffic::{FallbackRef, Limits, Outlier, RetryBudget, TrafficPolicy, TrafficPolicySpec};

@@ -40,7 +40,7 @@ fn kinds_are_short_to_type_and_tell_what_became_of_them() {
     };
     let all = crds::definitions();
     let names: Vec<String> = all.iter().flat_map(short).collect();
-    assert_eq!(names, ["authz", "tlsp", "tp"]);
+    assert_eq!(names, ["authz", "telp", "tlsp", "tp"]);
     for crd in all {
         assert_eq!(crd.spec.names.categories.as_deref(), Some(&["weft".to_owned()][..]));
         let version = &crd.spec.versions[0];
@@ -63,6 +63,7 @@ fn good_examples_are_read_and_bad_ones_say_what_the_server_answers() {
             let read = match object["kind"].as_str().unwrap() {
                 "AuthorizationPolicy" => serde_json::from_value::<AuthorizationPolicySpec>(spec).err(),
                 "TrafficPolicy" => serde_json::from_value::<TrafficPolicySpec>(spec).err(),
+                "TelemetryPolicy" => serde_json::from_value::<TelemetryPolicySpec>(spec).err(),
                 "TlsPolicy" => serde_json::from_value::<TlsPolicySpec>(spec).err(),
                 "Mesh" => serde_json::from_value::<MeshSpec>(spec).err(),
                 other => panic!("{other} is no kind of Weft"),
@@ -94,6 +95,7 @@ fn kinds_are_of_weft_dev_and_only_the_mesh_is_cluster_wide() {
     for (crd, name, scope) in [
         (AuthorizationPolicy::crd(), "authorizationpolicies.weft.dev", "Namespaced"),
         (TrafficPolicy::crd(), "trafficpolicies.weft.dev", "Namespaced"),
+        (TelemetryPolicy::crd(), "telemetrypolicies.weft.dev", "Namespaced"),
         (TlsPolicy::crd(), "tlspolicies.weft.dev", "Namespaced"),
         (Mesh::crd(), "meshes.weft.dev", "Cluster"),
     ] {
@@ -105,7 +107,7 @@ fn kinds_are_of_weft_dev_and_only_the_mesh_is_cluster_wide() {
 
 #[test]
 fn an_api_server_can_take_the_schemas() {
-    for crd in [AuthorizationPolicy::crd(), TrafficPolicy::crd(), TlsPolicy::crd(), Mesh::crd()] {
+    for crd in crds::definitions() {
         let crd = serde_json::to_value(crd).unwrap();
         let mut found = Vec::new();
         unstructural(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "", &mut found);
@@ -142,6 +144,7 @@ fn an_api_server_checks_targets_by_itself() {
     };
     assert_eq!(rules(AuthorizationPolicy::crd()), 2, "targets in spec and in status");
     assert_eq!(rules(TlsPolicy::crd()), 3, "and which targets");
+    assert_eq!(rules(TelemetryPolicy::crd()), 6, "and the collector, and header fields twice");
     assert_eq!(rules(TrafficPolicy::crd()), 4, "and ejection");
     assert_eq!(rules(Mesh::crd()), 1);
 }

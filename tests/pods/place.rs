@@ -32,6 +32,11 @@ pub(crate) struct Place {
 impl Place {
     /// Pods by name, in order: the first is pod 1. Every request is logged.
     pub(crate) fn new(pods: &[&'static str], manifests: &str) -> Self {
+        Self::bare(pods, &format!("{MESH}---\n{manifests}"))
+    }
+
+    /// The same with a Mesh of the test's own among the manifests.
+    pub(crate) fn bare(pods: &[&'static str], manifests: &str) -> Self {
         let node = Namespace::new().unwrap();
         node.set_parameter("net.ipv4.ip_forward", "1").unwrap();
         node.set_parameter("net.ipv6.conf.all.forwarding", "1").unwrap();
@@ -56,7 +61,7 @@ impl Place {
             tokens += &format!("- {{token: join-token-of-{name}, workload: test/{name}}}\n");
         }
         let program = env!("CARGO_BIN_EXE_weft-mesh-part");
-        Self { crew: Crew::new(program, &format!("{MESH}---\n{manifests}"), &tokens), node, pods: spaces }
+        Self { crew: Crew::new(program, manifests, &tokens), node, pods: spaces }
     }
 
     /// A pod's namespace.

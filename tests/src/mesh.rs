@@ -25,6 +25,7 @@ mod manifest;
 mod part;
 mod place;
 mod sidecar;
+mod visitor;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use look::{DEADLINE, in_time, until, until_within};
 pub use manifest::{Pod, Standing};
 pub use part::Part;
 pub use sidecar::Sidecar;
+pub use visitor::{Findings, Visitor};
 pub use wire::Wire;
 
 use manifest::Service;
@@ -219,8 +221,13 @@ impl Mesh {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn ask_control_plane(&self, path: &str) -> String {
+        app::text(self.control_plane_admin(), path).await
+    }
+
+    /// Where the control plane's admin server is.
+    pub fn control_plane_admin(&self) -> SocketAddr {
         let admin = self.control_plane.as_ref().and_then(|part| part.admin);
-        app::text(admin.expect("a control plane that runs"), path).await
+        admin.expect("a control plane that runs")
     }
 
     /// Starts a pod's sidecar, which does not run, and waits until it is ready.

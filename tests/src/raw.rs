@@ -206,6 +206,7 @@ fn control_plane(folder: &Path, stop: CancellationToken) -> (SocketAddr, SocketA
         write_trust_anchors: Some(folder.join("anchors.pem")),
         certificate_life: Duration::from_secs(3600),
         intermediate: false,
+        observers: Vec::new(),
         max_streams: 100,
         ack_timeout: PATIENCE,
         ready_file: None,

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -24,10 +23,12 @@ use crate::args::RunArgs;
 use crate::authority::Authority;
 use crate::certify::Certify;
 use crate::files;
-use crate::grpc;
+use crate::grpc::{self, Services};
+use crate::kubernetes::Observing;
 use crate::listen::Doorway;
 use crate::log::LogLevel;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
+use crate::observe::{Hub, Looking};
 use crate::publish::{self, Publisher, Reader};
 use crate::serve::{Limits, Serve};
 use crate::status::Status;
@@ -69,7 +70,7 @@ impl ControlPlane {
             "--trust-domain {:?} is no name",
             args.trust_domain
         );
-        let mut registry = Registry::default();
+        let mut registry = metrics::registry();
         let metrics = Metrics::register(&mut registry);
         let status = Arc::new(Status::default());
         let publisher = Publisher::default();
@@ -109,18 +110,28 @@ impl ControlPlane {
         let limits = Limits { streams: args.max_streams, ack: args.ack_timeout };
         let serve = Serve::new(&publisher, Arc::clone(&status), metrics.clone(), limits, stop.clone());
         let own_id = tls::own_identity(&args.trust_domain, namespace);
+        let hub = Hub::new(Arc::clone(&status), reader.clone(), stop.clone());
+        let looking = Looking::new(hub.clone(), args.observers.clone(), own_id.clone());
+        let calls = tls::client_config(&authority, Arc::clone(&own))?;
         let proofs = origin.proofs(reader.clone());
         let certify =
             Certify::new(Arc::clone(&authority), own_id, proofs, metrics.clone()).telling(origin.events());
+        let services = Services { discovery: serve.clone(), certify, looking };
         let tasks = vec![
-            tokio::spawn(grpc::serve(listener, doorway, serve.clone(), certify)),
+            tokio::spawn(grpc::serve(listener, doorway, services)),
             admin_task,
             tokio::spawn(renewal(own, Arc::clone(&authority), metrics.clone())),
             tokio::spawn(publish::follow(publisher.clone(), Arc::clone(&authority))),
         ];
         let take = Take::new(publisher, Arc::clone(&status), metrics.clone());
-        let parts =
-            Parts { authority: &authority, reader: reader.clone(), status, metrics, stop: stop.clone() };
+        let parts = Parts {
+            authority: &authority,
+            reader: reader.clone(),
+            status,
+            metrics,
+            looking: Observing { hub, grpc: grpc.port(), calls },
+            stop: stop.clone(),
+        };
         let watching = origin.begin(take, parts)?;
         let trust_anchors = authority.anchors_pem();
         guard.disarm();

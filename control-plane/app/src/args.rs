@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use weft_proto::names::SpiffeId;
 
 use crate::tls::OWN_NAMESPACE;
 
@@ -67,6 +68,10 @@ pub struct RunArgs {
     /// Sign with an intermediate that lives in memory, not with the root itself.
     #[arg(long)]
     pub intermediate: bool,
+    /// Identity that may look at the mesh (weft stat, weft tap) over mutual TLS; repeatable. Absent: nobody,
+    /// but who a cluster's API server says may.
+    #[arg(long = "observer", value_name = "SPIFFE-ID", env = "WEFT_OBSERVERS", value_delimiter = ',')]
+    pub observers: Vec<SpiffeId>,
     /// Streams of sidecars at once; more are told to come back later.
     #[arg(long, value_name = "N", default_value_t = STREAMS)]
     pub max_streams: usize,

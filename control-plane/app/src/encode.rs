@@ -7,6 +7,7 @@
 
 mod policy;
 mod route;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -99,11 +100,7 @@ fn mesh(it: &config::Mesh) -> v1::Mesh {
         config::UnknownDestination::PassThrough => v1::UnknownDestination::PassThrough,
         config::UnknownDestination::Refuse => v1::UnknownDestination::Refuse,
     };
-    let access_log = match it.access_log {
-        config::AccessLog::Off => v1::AccessLog::Off,
-        config::AccessLog::Errors => v1::AccessLog::Errors,
-        config::AccessLog::All => v1::AccessLog::All,
-    };
+    let access_log = access_log(it.access_log);
     v1::Mesh {
         trust_domain: it.trust_domain.clone(),
         unknown_destination: unknown_destination.into(),
@@ -112,6 +109,14 @@ fn mesh(it: &config::Mesh) -> v1::Mesh {
         access_log: access_log.into(),
         drain_linger: Some(span(it.drain_linger)),
         drain_deadline: Some(span(it.drain_deadline)),
+    }
+}
+
+fn access_log(it: config::AccessLog) -> v1::AccessLog {
+    match it {
+        config::AccessLog::Off => v1::AccessLog::Off,
+        config::AccessLog::Errors => v1::AccessLog::Errors,
+        config::AccessLog::All => v1::AccessLog::All,
     }
 }
 
@@ -163,6 +168,7 @@ fn inbound(it: &config::Inbound) -> v1::Inbound {
         owner: it.owner.clone(),
         probes: it.probes.iter().map(probe).collect(),
         probe_sources: it.probe_sources.iter().map(ToString::to_string).collect(),
+        telemetry: Some(telemetry::telemetry(&it.telemetry)),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The gRPC server: both services behind one door, with the limits that stand around them.
+//! The gRPC server: its services behind one door, with the limits that stand around them.
 //!
-//! Before it: `listen` accepts and proves the peer. After it: `serve` and `certify` answer.
+//! Before it: `listen` accepts and proves the peer. After it: `serve`, `certify` and `observe` answer.
 //!
 //! Invariant: a request over a limit is answered with "come back later", never dropped.
 
@@ -14,9 +14,11 @@ use tonic::transport::Server;
 use tower::ServiceBuilder;
 use weft_proto::v1::discovery_server::DiscoveryServer;
 use weft_proto::v1::identity_server::IdentityServer;
+use weft_proto::v1::observe_server::ObserveServer;
 
 use crate::certify::{self, Certify};
 use crate::listen::{self, Doorway};
+use crate::observe::{self, Looking};
 use crate::serve::{self, Serve};
 
 /// Pings on an idle connection, and the time for their answer. Source: the sidecar pings as often.
@@ -26,11 +28,22 @@ const STREAMS_PER_CONNECTION: u32 = 16;
 /// Largest list of header fields. Source: hyper's own default.
 const HEADER_LIST: u32 = 16 * 1024;
 
+/// What is served.
+pub struct Services {
+    /// Configuration.
+    pub discovery: Serve,
+    /// Certificates.
+    pub certify: Certify,
+    /// Looking at the mesh.
+    pub looking: Looking,
+}
+
 /// Serves until the doorway is told to stop.
 ///
 /// # Cancel safety
 /// Dropping it cuts every connection.
-pub async fn serve(listener: TcpListener, doorway: Doorway, discovery: Serve, certify: Certify) {
+pub async fn serve(listener: TcpListener, doorway: Doorway, services: Services) {
+    let Services { discovery, certify, looking } = services;
     let stop = doorway.stop.clone();
     let connections = ReceiverStream::new(listen::accept(listener, doorway));
     let identity = ServiceBuilder::new()
@@ -39,6 +52,7 @@ pub async fn serve(listener: TcpListener, doorway: Doorway, discovery: Serve, ce
         .concurrency_limit(certify::WAITING)
         .named_layer(IdentityServer::new(certify).max_decoding_message_size(certify::REQUEST_LIMIT));
     let discovery = DiscoveryServer::new(discovery).max_decoding_message_size(serve::MESSAGE_LIMIT);
+    let looking = ObserveServer::new(looking).max_decoding_message_size(observe::MESSAGE_LIMIT);
     let served = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -46,6 +60,7 @@ pub async fn serve(listener: TcpListener, doorway: Doorway, discovery: Serve, ce
         .http2_max_header_list_size(HEADER_LIST)
         .add_service(discovery)
         .add_service(identity)
+        .add_service(looking)
         .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await;
     if let Err(error) = served {

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ClusterArgs;
 use crate::authority::Authority;
 use crate::metrics::Metrics;
+use crate::observe::Hub;
 use crate::publish::Reader;
 use crate::status::Status;
 use crate::take::Reports;
@@ -71,8 +72,21 @@ pub struct Shared {
     pub status: Arc<Status>,
     /// Counts.
     pub metrics: Metrics,
+    /// Looking at the mesh.
+    pub looking: Observing,
     /// Ends every chore.
     pub stop: CancellationToken,
+}
+
+/// What looking at the mesh needs in a cluster.
+#[derive(Clone)]
+pub struct Observing {
+    /// Where questions are asked.
+    pub hub: Hub,
+    /// Port of the gRPC services, the same on every replica.
+    pub grpc: u16,
+    /// How another replica is called.
+    pub calls: rustls::ClientConfig,
 }
 
 impl Cluster {

@@ -23,6 +23,7 @@ pub mod kubernetes;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod observe;
 pub mod peer;
 pub mod publish;
 pub mod read;

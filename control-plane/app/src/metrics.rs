@@ -3,14 +3,13 @@
 //! Invariant: every limit and every refusal has a number here; labels are small closed sets, never
 //! names that users choose.
 
+pub mod catalog;
 pub mod watching;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use std::borrow::Cow;
+
+use weft_exposition::handles::{Counter, Each, Gauge, Histogram, Registry, Words};
+use weft_exposition::{Format, Set, process};
 
 use crate::webhook::InjectMetrics;
 
@@ -18,15 +17,8 @@ use crate::webhook::InjectMetrics;
 /// publication; a fold of two around it shows where the time goes.
 const DURATION_BOUNDS: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
 
-/// One label that tells outcomes apart.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct By {
-    /// What happened.
-    pub outcome: Outcome,
-}
-
 /// What happened to a connection, a request for a certificate, a reload or a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the label's values")]
 pub enum Outcome {
     Accepted,
@@ -59,15 +51,21 @@ pub enum Outcome {
     Shutdown,
 }
 
+impl Words for Outcome {
+    fn words(&self) -> Vec<Cow<'static, str>> {
+        vec![format!("{self:?}").into()]
+    }
+}
+
 /// Handles of everything that is counted.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// Sidecars with an open stream.
     pub sidecars_connected: Gauge,
     /// TLS connections by what became of them.
-    pub connections: Family<By, Counter>,
+    pub connections: Each<Outcome, Counter>,
     /// Streams that ended, by why.
-    pub streams_closed: Family<By, Counter>,
+    pub streams_closed: Each<Outcome, Counter>,
     /// Epochs sent.
     pub epochs_sent: Counter,
     /// Resources sent within epochs.
@@ -77,9 +75,9 @@ pub struct Metrics {
     /// Resources that sidecars refused.
     pub refusals: Counter,
     /// Certificates issued, and requests refused, by kind.
-    pub certificates: Family<By, Counter>,
+    pub certificates: Each<Outcome, Counter>,
     /// Reads of the manifests, by outcome.
-    pub reloads: Family<By, Counter>,
+    pub reloads: Each<Outcome, Counter>,
     /// From a model to its compiled form.
     pub compile_duration: Histogram,
     /// From the first event of a save to its publication.
@@ -92,6 +90,8 @@ pub struct Metrics {
     pub objects_refused: Gauge,
     /// When the manifests were last taken, seconds since 1970.
     pub last_good_reload: Gauge,
+    /// End of the own certificate, seconds since 1970.
+    pub certificate_expiry: Gauge,
     /// Watches on an API server.
     pub watching: watching::WatchMetrics,
     /// The injector's.
@@ -101,23 +101,23 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("weft_control_plane");
         let metrics = Self {
             sidecars_connected: Gauge::default(),
-            connections: Family::default(),
-            streams_closed: Family::default(),
+            connections: Each::default(),
+            streams_closed: Each::default(),
             epochs_sent: Counter::default(),
             resources_sent: Counter::default(),
             resource_bytes_sent: Counter::default(),
             refusals: Counter::default(),
-            certificates: Family::default(),
-            reloads: Family::default(),
-            compile_duration: Histogram::new(DURATION_BOUNDS),
-            reload_duration: Histogram::new(DURATION_BOUNDS),
+            certificates: Each::default(),
+            reloads: Each::default(),
+            compile_duration: Histogram::new(&DURATION_BOUNDS),
+            reload_duration: Histogram::new(&DURATION_BOUNDS),
             config_generation: Gauge::default(),
             manifest_errors: Gauge::default(),
             objects_refused: Gauge::default(),
             last_good_reload: Gauge::default(),
+            certificate_expiry: Gauge::default(),
             watching: watching::WatchMetrics::register(registry),
             injecting: InjectMetrics::register(registry),
         };
@@ -127,60 +127,63 @@ impl Metrics {
     }
 
     fn register_streams(&self, registry: &mut Registry) {
-        registry.register(
-            "sidecars_connected",
-            "Sidecars with an open stream",
-            self.sidecars_connected.clone(),
-        );
-        registry.register("connections", "TLS connections by outcome", self.connections.clone());
-        registry.register("streams_closed", "Streams that ended, by why", self.streams_closed.clone());
-        registry.register("epochs_sent", "Epochs sent", self.epochs_sent.clone());
-        registry.register("resources_sent", "Resources sent within epochs", self.resources_sent.clone());
-        registry.register_with_unit(
-            "resource_sent",
-            "Bytes of resource bodies sent",
-            Unit::Bytes,
-            self.resource_bytes_sent.clone(),
-        );
-        registry.register("refusals", "Resources that sidecars refused", self.refusals.clone());
-        registry.register("certificates", "Certificates issued and refused", self.certificates.clone());
+        registry.register(&catalog::SIDECARS, self.sidecars_connected.clone());
+        registry.register(&catalog::CONNECTIONS, self.connections.clone());
+        registry.register(&catalog::STREAMS_CLOSED, self.streams_closed.clone());
+        registry.register(&catalog::EPOCHS, self.epochs_sent.clone());
+        registry.register(&catalog::RESOURCES, self.resources_sent.clone());
+        registry.register(&catalog::RESOURCE_BYTES, self.resource_bytes_sent.clone());
+        registry.register(&catalog::REFUSALS, self.refusals.clone());
+        registry.register(&catalog::CERTIFICATES, self.certificates.clone());
+        registry.register(&catalog::CERTIFICATE_EXPIRY, self.certificate_expiry.clone());
     }
 
     fn register_manifests(&self, registry: &mut Registry) {
-        registry.register("reloads", "Reads of the manifests by outcome", self.reloads.clone());
-        registry.register_with_unit(
-            "compile_duration",
-            "From a model to its compiled form",
-            Unit::Seconds,
-            self.compile_duration.clone(),
-        );
-        registry.register_with_unit(
-            "reload_duration",
-            "From the first event of a save to its publication",
-            Unit::Seconds,
-            self.reload_duration.clone(),
-        );
-        registry.register(
-            "config_generation",
-            "Generation that is published",
-            self.config_generation.clone(),
-        );
-        registry.register(
-            "manifest_errors",
-            "Errors in the manifests as they stand",
-            self.manifest_errors.clone(),
-        );
-        registry.register("objects_refused", "Objects that validation refuses", self.objects_refused.clone());
-        registry.register_with_unit(
-            "last_good_reload",
-            "When the manifests were last taken, since 1970",
-            Unit::Seconds,
-            self.last_good_reload.clone(),
-        );
+        registry.register(&catalog::RELOADS, self.reloads.clone());
+        registry.register(&catalog::COMPILE, self.compile_duration.clone());
+        registry.register(&catalog::RELOAD, self.reload_duration.clone());
+        registry.register(&catalog::GENERATION, self.config_generation.clone());
+        registry.register(&catalog::MANIFEST_ERRORS, self.manifest_errors.clone());
+        registry.register(&catalog::OBJECTS_REFUSED, self.objects_refused.clone());
+        registry.register(&catalog::LAST_GOOD, self.last_good_reload.clone());
     }
 
     /// Counts one outcome in a family.
-    pub fn count(family: &Family<By, Counter>, outcome: Outcome) {
-        family.get_or_create(&By { outcome }).inc();
+    pub fn count(family: &Each<Outcome, Counter>, outcome: Outcome) {
+        family.of(&outcome).inc();
+    }
+}
+
+/// A registry for a control plane's families, with nothing in it yet.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry::new(&catalog::CATALOG)
+}
+
+/// Everything that is counted as it is now, and the process, for a scraper that reads this form.
+#[must_use]
+pub fn page(registry: &Registry, format: Format) -> Vec<u8> {
+    registry.render(format, |page| {
+        page.family(&catalog::BUILD).add(&Set::NONE, &[env!("CARGO_PKG_VERSION")], true);
+        process::write(page);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_exposition::reference;
+
+    #[test]
+    fn the_catalog_is_sound_and_all_of_it_is_registered() {
+        assert_eq!(reference::faults(&catalog::CATALOG, &catalog::LABELS), [""; 0]);
+        let mut registry = registry();
+        Metrics::register(&mut registry);
+        crate::kubernetes::counts::Counts::register(&mut registry);
+        let page = String::from_utf8(page(&registry, Format::OpenMetrics)).unwrap();
+        let described: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let names: Vec<&str> = catalog::CATALOG.iter().map(|family| family.name).collect();
+        assert_eq!(described, names);
     }
 }

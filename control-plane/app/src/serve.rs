@@ -146,6 +146,22 @@ impl Serve {
     }
 }
 
+/// Where a word to a sidecar is said: the queue of its stream.
+#[derive(Debug, Clone)]
+pub struct Line(stream::Sender);
+
+impl Line {
+    /// Summons the sidecar; false: its stream did not take it in time.
+    ///
+    /// # Cancel safety
+    /// Nothing is said.
+    pub async fn summon(&self, ticket: String, patience: Duration) -> bool {
+        let summons = v1::discovery_response::Message::Summons(v1::Summons { ticket });
+        let message = v1::DiscoveryResponse { message: Some(summons) };
+        self.0.send_timeout(Ok(message), patience).await.is_ok()
+    }
+}
+
 fn retry_after(after: Duration, reason: &str) -> v1::DiscoveryResponse {
     let message = v1::RetryAfter { after: Some(span(after)), reason: reason.to_owned() };
     v1::DiscoveryResponse { message: Some(v1::discovery_response::Message::RetryAfter(message)) }

@@ -16,6 +16,7 @@ use weft_control_plane_core::session::Published;
 use crate::kubernetes::conditions::reach::Summary;
 use crate::publish::Progress;
 use crate::read::Problem;
+use crate::serve::Line;
 use crate::webhook::Lacks;
 
 /// How long a sidecar may take before it counts as behind. Source: Weft's own; a healthy one takes
@@ -96,6 +97,20 @@ pub struct Sidecar {
     pub progress: Progress,
     /// Resources it refuses.
     pub refusals: Vec<RefusalStatus>,
+    /// Where a word to it is said; absent: it understands none.
+    #[serde(skip)]
+    pub line: Option<Line>,
+}
+
+/// A sidecar as far as a question to it needs.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// The workload.
+    pub workload: String,
+    /// The identity it proved.
+    pub identity: String,
+    /// Where a word to it is said; absent: it understands none.
+    pub line: Option<Line>,
 }
 
 /// A resource that a sidecar refuses.
@@ -158,6 +173,17 @@ impl Status {
         let mut sidecars: Vec<Sidecar> = self.lock().1.values().map(at).collect();
         sidecars.sort_by(|a, b| a.workload.cmp(&b.workload));
         sidecars
+    }
+
+    /// The sidecars among those that are connected whose workload is `wanted`.
+    pub fn reach(&self, wanted: impl Fn(&str) -> bool) -> Vec<Reached> {
+        let table = self.lock();
+        let reached = table.1.values().filter(|sidecar| wanted(&sidecar.workload)).map(|sidecar| Reached {
+            workload: sidecar.workload.clone(),
+            identity: sidecar.identity.clone(),
+            line: sidecar.line.clone(),
+        });
+        reached.collect()
     }
 
     /// How many sidecars are connected.

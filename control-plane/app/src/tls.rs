@@ -6,6 +6,7 @@
 //! Invariant: whose certificates are taken is what the authority trusts at that moment.
 //! Invariant: no session resumption, so no peer outlives its certificate through a ticket.
 
+mod own;
 mod verify;
 
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -20,6 +23,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use weft_proto::names::SpiffeId;
 
+use self::own::OwnServer;
 use self::verify::LiveVerifier;
 use crate::authority::Authority;
 use crate::clock::unix_now;
@@ -46,6 +50,7 @@ pub struct OwnCertificate {
 struct Current {
     key: Arc<CertifiedKey>,
     renew_after: u64,
+    not_after: u64,
 }
 
 impl OwnCertificate {
@@ -66,6 +71,8 @@ impl OwnCertificate {
     pub async fn renew(&self, authority: &Authority, metrics: &Metrics) {
         let mut changes = authority.changes();
         loop {
+            let end = self.current.load().not_after;
+            metrics.certificate_expiry.set(i64::try_from(end).unwrap_or(i64::MAX));
             let due = self.current.load().renew_after.saturating_sub(unix_now());
             let pause = tokio::time::sleep(Duration::from_secs(due.clamp(1, RENEWAL_CHECK)));
             let changed = tokio::select! {
@@ -99,6 +106,16 @@ impl ResolvesServerCert for OwnCertificate {
     }
 }
 
+impl ResolvesClientCert for OwnCertificate {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.load().key))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// The identity under which sidecars meet the control plane of a trust domain, installed in a namespace.
 pub fn own_identity(trust_domain: &str, namespace: &str) -> SpiffeId {
     SpiffeId {
@@ -128,6 +145,26 @@ pub fn server_config(
     Ok(config)
 }
 
+/// A client's configuration, of a replica that calls another: both show the certificate of the one identity,
+/// each its own.
+///
+/// # Errors
+/// The library refuses its own defaults.
+pub fn client_config(
+    authority: &Arc<Authority>,
+    own: Arc<OwnCertificate>,
+) -> anyhow::Result<rustls::ClientConfig> {
+    let verifier = OwnServer { authority: Arc::clone(authority), id: own.id.clone() };
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(own);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
 /// The cryptography: aws-lc, with X25519MLKEM768 as the preferred exchange.
 fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
@@ -138,7 +175,8 @@ fn issue(authority: &Authority, id: &SpiffeId) -> anyhow::Result<Current> {
     let leaf = authority.sign(id, &key)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing = aws_lc_rs::sign::any_ecdsa_type(&private)?;
-    Ok(Current { key: Arc::new(CertifiedKey::new(leaf.chain, signing)), renew_after: leaf.renew_after })
+    let key = Arc::new(CertifiedKey::new(leaf.chain, signing));
+    Ok(Current { key, renew_after: leaf.renew_after, not_after: leaf.not_after })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Router;
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,7 +33,7 @@ mod serve;
 mod settings;
 
 pub use certificate::ServingCertificate;
-pub use metrics::{By, InjectMetrics, Outcome};
+pub use metrics::{InjectMetrics, Outcome};
 pub use recheck::{Lack, Lacks, Recheck};
 pub use review::{Answer, Refusal, answer};
 pub use serve::Webhook;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub notice: Notice,
     /// What is counted.
     pub metrics: InjectMetrics,
+    /// What else is served on the port.
+    pub beside: Router,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -100,7 +103,7 @@ pub fn start(parts: Parts) -> anyhow::Result<Running> {
     let tls = certificate::server_config(Arc::clone(&own))?;
     let (authority, follower) = (parts.authority, Arc::clone(&settings));
     let tasks = vec![
-        tokio::spawn(serve::serve(listener, tls, webhook)),
+        tokio::spawn(serve::serve(listener, tls, webhook, parts.beside)),
         tokio::spawn(async move { own.renew(&authority).await }),
         tokio::spawn(async move { follower.follow().await }),
     ];

@@ -28,6 +28,7 @@ mod slot;
 mod state;
 mod step;
 mod target;
+mod telemetry;
 mod traffic;
 mod work;
 mod world;

@@ -10,6 +10,7 @@
 mod lookup;
 mod outbound;
 mod resource;
+mod telemetry;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ pub(crate) use lookup::pod_at;
 pub use lookup::references;
 pub use outbound::*;
 pub use resource::*;
+pub use telemetry::*;
 
 /// The kinds of resource on the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

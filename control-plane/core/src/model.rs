@@ -17,7 +17,7 @@ mod workload;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TlsPolicySpec, TrafficPolicySpec};
+use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TelemetryPolicySpec, TlsPolicySpec, TrafficPolicySpec};
 
 pub(crate) use self::fact::Fact;
 pub use self::{
@@ -91,6 +91,7 @@ pub struct Model {
     pub(crate) authorizations: BTreeMap<ObjectKey, Policy<AuthorizationPolicySpec>>,
     pub(crate) traffic: BTreeMap<ObjectKey, Policy<TrafficPolicySpec>>,
     pub(crate) tls: BTreeMap<ObjectKey, Policy<TlsPolicySpec>>,
+    pub(crate) telemetry: BTreeMap<ObjectKey, Policy<TelemetryPolicySpec>>,
     pub(crate) meshes: BTreeMap<ObjectKey, Policy<MeshSpec>>,
     pub(crate) unsupported: BTreeMap<ObjectKey, Meta>,
     pub(crate) nodes: BTreeMap<ObjectKey, Node>,
@@ -119,6 +120,7 @@ impl Model {
             authorizations: BTreeMap::new(),
             traffic: BTreeMap::new(),
             tls: BTreeMap::new(),
+            telemetry: BTreeMap::new(),
             meshes: BTreeMap::new(),
             unsupported: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -141,6 +143,9 @@ impl Model {
                 put(&mut self.authorizations, at, Policy { meta, spec: object.spec })
             }
             Object::TrafficPolicy(object) => put(&mut self.traffic, at, Policy { meta, spec: object.spec }),
+            Object::TelemetryPolicy(object) => {
+                put(&mut self.telemetry, at, Policy { meta, spec: object.spec })
+            }
             Object::TlsPolicy(object) => put(&mut self.tls, at, Policy { meta, spec: object.spec }),
             Object::Mesh(mesh) => put(&mut self.meshes, at, Policy { meta, spec: mesh.spec }),
             Object::Unsupported(_) => put(&mut self.unsupported, at, meta),
@@ -160,6 +165,7 @@ impl Model {
             Kind::AuthorizationPolicy => self.authorizations.remove(&key).is_some(),
             Kind::TrafficPolicy => self.traffic.remove(&key).is_some(),
             Kind::TlsPolicy => self.tls.remove(&key).is_some(),
+            Kind::TelemetryPolicy => self.telemetry.remove(&key).is_some(),
             Kind::Mesh => self.meshes.remove(&key).is_some(),
             Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => self.unsupported.remove(&key).is_some(),
             Kind::Node => self.nodes.remove(&key).is_some(),
@@ -177,6 +183,7 @@ impl Model {
             .chain(self.authorizations.keys())
             .chain(self.traffic.keys())
             .chain(self.tls.keys())
+            .chain(self.telemetry.keys())
             .chain(self.meshes.keys())
             .chain(self.unsupported.keys())
             .chain(self.nodes.keys())

@@ -20,6 +20,7 @@ pub(crate) mod filter;
 pub(crate) mod matches;
 pub(crate) mod route;
 pub(crate) mod settings;
+pub(crate) mod telemetry;
 pub(crate) mod text;
 
 use crate::{
@@ -43,6 +44,8 @@ pub fn object(object: &Object) -> Vec<String> {
         model.authorizations.values().flat_map(|policy| authorization::check(policy).problems);
     let traffic = model.traffic.values().flat_map(|policy| settings::traffic(&policy.spec).err());
     let tls = model.tls.values().flat_map(|policy| settings::tls(&policy.spec).err());
+    let telling = model.telemetry.values().flat_map(|policy| telemetry::check(&policy.spec).err());
+    let tls = tls.chain(telling);
     let meshes = model.meshes.values().flat_map(|mesh| settings::mesh(mesh).err());
     let unsupported = model.unsupported.keys().map(|key| unsupported_kind(key.kind.as_str()));
     routes.chain(authorizations).chain(traffic).chain(tls).chain(meshes).chain(unsupported).collect()

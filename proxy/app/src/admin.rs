@@ -2,7 +2,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `GET /metrics` | all counters, OpenMetrics |
+//! | `GET /metrics` | all counters, in the form that the scraper asks for |
 //! | `GET /ready` | 200 when traffic may come, else 503 and why |
 //! | `GET /live` | 200 while the data threads move, else 503 |
 //! | `GET /config` | the snapshot and the settings, JSON |
@@ -27,7 +27,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -37,10 +37,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+use weft_exposition::Format;
 
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::metrics::render::Page;
+use crate::metrics::render;
 use crate::metrics::table::Table;
 use crate::record::clock::Clock;
 
@@ -72,7 +73,6 @@ pub struct Admin(Arc<Desk>);
 struct Desk {
     sidecar: Arc<dyn Sidecar>,
     metrics: Arc<Metrics>,
-    page: Page,
     table: Table,
     clock: Clock,
     log: Log,
@@ -82,8 +82,7 @@ impl Admin {
     /// An admin server for this sidecar.
     #[must_use]
     pub fn new(sidecar: Arc<dyn Sidecar>, metrics: Arc<Metrics>, clock: Clock, log: Log) -> Self {
-        let page = Page::new(Arc::clone(&metrics));
-        Self(Arc::new(Desk { sidecar, metrics, page, table: Table::default(), clock, log }))
+        Self(Arc::new(Desk { sidecar, metrics, table: Table::default(), clock, log }))
     }
 
     /// Serves until stopped.
@@ -172,8 +171,10 @@ async fn admit(Extension(Peer(peer)): Extension<Peer>, request: Request, next: N
     (StatusCode::FORBIDDEN, why).into_response()
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, Page::CONTENT_TYPE)], admin.0.page.render())
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::negotiate(accept);
+    ([(header::CONTENT_TYPE, format.content_type())], render::page(&admin.0.metrics, format))
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

@@ -29,6 +29,7 @@ mod policy;
 mod read;
 mod reconcile;
 mod route;
+mod telemetry;
 
 pub use decode::Trust;
 pub(crate) use decode::trust as read_trust;

@@ -8,6 +8,7 @@
 
 mod chores;
 mod describe;
+mod standing;
 mod thread;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crate::explain::Looking;
 use crate::log::{Format, Log};
 use crate::metrics::Metrics;
 use crate::metrics::edge::Party;
+use crate::observe::Observer;
 use crate::plane::{DataLimits, Plane};
 use crate::record::Telemetry;
 use crate::record::clock::Clock;
@@ -40,7 +42,9 @@ use crate::rooms::accept::Door;
 use crate::settings::{AccessLogSink, Limits, RunArgs, Settings};
 use crate::subscribe::Subscriber;
 use crate::trace::Sampling;
-use crate::trace::export::{self, Export, Origin};
+use crate::trace::export::{self, Export};
+use crate::trace::follow::Follower;
+use crate::trace::origin::Origin;
 use crate::trace::span::{Finished, Spans};
 use chores::{Desk, Stage};
 
@@ -87,11 +91,14 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
     let (spans, finished) = Spans::queue();
     let telemetry = Telemetry {
         decisions: Decisions::default(),
+        signs_all: Arc::default(),
+        counts_traffic: !settings.no_traffic_metrics,
         clock: Clock::start(),
         metrics,
         log: access_log,
         spans,
         sampling: Arc::new(Sampling::default()),
+        taps: Arc::default(),
     };
     Ok(Seen { telemetry, writer, finished })
 }
@@ -99,10 +106,12 @@ fn telemetry(settings: &Settings) -> anyhow::Result<Seen> {
 async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let Seen { telemetry, writer, finished } = telemetry(&settings)?;
     let credentials = Arc::new(Credentials::new(!settings.no_tls_resumption));
-    let dial = Dial::new(&settings, credentials.clone())?;
+    let dial = Dial::new(&settings, credentials.clone())?.counting(telemetry.metrics.clone());
     let certifier = Certifier::new(&settings, dial.clone());
     let certificate = certifier.status();
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
+    let observer = Observer::new(telemetry.clone(), settings.workload.clone());
+    let subscriber = subscriber.observed(observer.clone());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
     let plane = Arc::new(Plane {
@@ -133,13 +142,21 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
     tokio::spawn(subscriber.run());
+    tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();
     let server = Admin::new(sidecar, telemetry.metrics.clone(), telemetry.clock.clone(), log);
     tokio::spawn(server.serve(admin.into_inner(), stop.clone()));
-    let exporting =
-        tokio::spawn(export(settings.otlp.clone(), plane.clone(), origin.clone(), stop.clone(), finished));
-    tokio::spawn(chores::follow(desk.clone(), origin));
+    let follower = Follower::new(settings.otlp.as_deref(), workers, telemetry.sampling.clone());
+    let export = Export {
+        collector: follower.collector(),
+        origin: origin.clone(),
+        metrics: telemetry.metrics.clone(),
+        clock: telemetry.clock.clone(),
+        stop: stop.clone(),
+    };
+    let exporting = tokio::spawn(export::run(export, finished));
+    tokio::spawn(chores::follow(desk.clone(), origin, follower));
     tokio::spawn(chores::tidy(plane.clone()));
     tokio::spawn(chores::tell_waiting(desk.clone()));
     chores::until_ready(&desk).await;
@@ -155,25 +172,6 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
 
 /// Source: the exporter's own deadline for one batch.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
-
-async fn export(
-    endpoint: Option<String>,
-    plane: Arc<Plane>,
-    origin: Arc<ArcSwap<Origin>>,
-    stop: CancellationToken,
-    mut finished: tokio::sync::mpsc::Receiver<Finished>,
-) {
-    let Some(endpoint) = endpoint else {
-        // Nobody reads the spans: none are kept either, because the mesh's sampling is not followed.
-        finished.close();
-        return;
-    };
-    let metrics = plane.telemetry.metrics.clone();
-    let clock = plane.clock.clone();
-    if let Err(error) = export::run(Export { endpoint, origin, metrics, clock, stop }, finished).await {
-        tracing::error!(%error, "traces are not exported; correct --otlp");
-    }
-}
 
 fn own(settings: &Settings) -> Party {
     let workload = &settings.workload;
@@ -191,6 +189,7 @@ fn origin(settings: &Settings) -> Origin {
         pod: settings.workload.pod.clone(),
         node: String::new(),
         zone: settings.zone.clone().unwrap_or_default(),
+        version: String::new(),
     }
 }
 

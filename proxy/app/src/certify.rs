@@ -61,6 +61,8 @@ pub struct CertificateStatus {
     pub taken: u64,
     /// Attempts that failed since the last success.
     pub failures: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
     /// Why the last attempt failed; `None`: it did not.
     pub problem: Option<String>,
 }
@@ -116,10 +118,15 @@ pub enum CertifyError {
 impl Certifier {
     /// A certifier for the workload of `settings` that writes to the credentials of `dial`.
     pub fn new(settings: &Settings, dial: Dial) -> Self {
+        Self::joining(settings.workload.clone(), &settings.trust_domain, settings.join_token.clone(), dial)
+    }
+
+    /// A certifier for `workload`, which writes to the credentials of `dial`.
+    pub(crate) fn joining(workload: Workload, trust_domain: &str, token: JoinToken, dial: Dial) -> Self {
         Self {
-            workload: settings.workload.clone(),
-            trust_domain: settings.trust_domain.clone(),
-            token: settings.join_token.clone(),
+            workload,
+            trust_domain: trust_domain.to_owned(),
+            token,
             dial,
             status: watch::Sender::new(CertificateStatus::default()),
             wake: Arc::new(Notify::new()),
@@ -155,6 +162,11 @@ impl Certifier {
                 }
             }
         }
+    }
+
+    /// Gets one certificate, and does not renew it.
+    pub(crate) async fn once(mut self) -> Result<(), CertifyError> {
+        self.certify().await.map(|_| ())
     }
 
     /// One new certificate, by the certificate we have or by token.
@@ -218,6 +230,7 @@ impl Certifier {
                 renew_after,
                 taken: status.taken.saturating_add(1),
                 failures: 0,
+                failed: status.failed,
                 problem: None,
             };
         });
@@ -281,6 +294,7 @@ impl Certifier {
         }
         self.status.send_modify(|status| {
             status.failures = status.failures.saturating_add(1);
+            status.failed = status.failed.saturating_add(1);
             status.problem = Some(error.to_string());
         });
     }

@@ -28,6 +28,9 @@ use weft_proxy_core::names::NotAnIdentity;
 use weft_proxy_net::tls::ExactServer;
 
 use crate::certify::Credentials;
+use crate::metrics::Metrics;
+use crate::metrics::plain::Purpose;
+use crate::resolve::resolve;
 use crate::settings::{ControlPlane, Settings, TrustAnchors};
 
 /// Deadline of resolving and connecting. Source: the TrafficPolicy default, 5 s.
@@ -42,7 +45,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Source: a quarter of the largest message.
 const WINDOW: u32 = 16 << 20;
 /// Largest message in either direction. Source: some hundred thousand endpoints; tonic's own is 4 MiB.
-pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// How to reach the control plane.
 #[derive(Debug, Clone)]
@@ -51,6 +54,7 @@ pub struct Dial {
     identity: Identity,
     anchors: TrustAnchors,
     credentials: Arc<Credentials>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the sidecar shows of itself.
@@ -102,7 +106,24 @@ impl Dial {
             identity: Identity::parse(&settings.control_plane_identity.to_string())?,
             anchors: settings.trust_anchors.clone(),
             credentials,
+            metrics: Arc::default(),
         })
+    }
+
+    /// Counts the names it resolves in `metrics`.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// A way to the control plane of `identity` at `address`, for who is no sidecar.
+    pub(crate) fn to(
+        address: ControlPlane,
+        identity: Identity,
+        anchors: TrustAnchors,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        Self { address, identity, anchors, credentials, metrics: Arc::default() }
     }
 
     /// What it proves itself with.
@@ -132,8 +153,10 @@ impl Dial {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
-        let address = self.address.clone();
-        let connector = tower::service_fn(move |_: http::Uri| open(address.clone(), Arc::clone(&config)));
+        let (address, metrics) = (self.address.clone(), Arc::clone(&self.metrics));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            open(address.clone(), Arc::clone(&config), Arc::clone(&metrics))
+        });
         endpoint.connect_with_connector(connector).await.map_err(failed)
     }
 
@@ -176,9 +199,13 @@ impl Dial {
     }
 }
 
-async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+async fn open(
+    address: ControlPlane,
+    config: Arc<ClientConfig>,
+    metrics: Arc<Metrics>,
+) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
-    let tcp = reach(&address).await?;
+    let tcp = reach(&metrics, Purpose::ControlPlane, (&address.host, address.port)).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(address.host.clone())
         .or_else(|_| ServerName::try_from("control-plane.invalid"))
@@ -191,21 +218,21 @@ async fn open(address: ControlPlane, config: Arc<ClientConfig>) -> io::Result<To
 
 /// A connection to the first address that takes one. Each gets its share of the time, so that one that
 /// is silent leaves some for the others.
-async fn reach(address: &ControlPlane) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// The name cannot be resolved, or nobody answers.
+///
+/// # Cancel safety
+/// Dropping it closes what was opened.
+pub(crate) async fn reach(
+    metrics: &Metrics,
+    purpose: Purpose,
+    (host, port): (&str, u16),
+) -> io::Result<TcpStream> {
     let late = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
     let end = Instant::now() + CONNECT_TIMEOUT;
-    let resolving = tokio::net::lookup_host((address.host.as_str(), address.port));
-    let mut found = match tokio::time::timeout_at(end, resolving).await {
-        Err(_) => return Err(late(format!("{} was not resolved within 5 s", address.host))),
-        Ok(Err(error)) => {
-            return Err(io::Error::new(
-                error.kind(),
-                format!("{} cannot be resolved: {error}", address.host),
-            ));
-        }
-        Ok(Ok(found)) => found.collect::<Vec<_>>().into_iter(),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", address.host));
+    let mut found = resolve(metrics, purpose, (host, port), end).await?.into_iter();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     while let Some(target) = found.next() {
         let others = u32::try_from(found.len()).unwrap_or(u32::MAX);
         let share = end.saturating_duration_since(Instant::now()) / others.saturating_add(1);
@@ -214,7 +241,7 @@ async fn reach(address: &ControlPlane) -> io::Result<TcpStream> {
             Ok(Err(error)) => io::Error::new(error.kind(), format!("{target}: {error}")),
             Err(_) => late(format!("{target}: no connection within {} ms", share.as_millis())),
         };
-        tracing::debug!(error = %last, "an address of the control plane does not answer");
+        tracing::debug!(error = %last, host, "an address does not answer");
     }
     Err(last)
 }

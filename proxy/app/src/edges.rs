@@ -103,4 +103,4 @@ fn party(identity: Option<&weft_proxy_core::Identity>) -> Party {
 }
 
 /// The route label where none is attached. Source: Istio's word.
-const NO_ROUTE: &str = "default";
+pub(crate) const NO_ROUTE: &str = "default";

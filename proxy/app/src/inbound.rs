@@ -43,7 +43,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let (address, port) = match (&accepted.door, accepted.original) {
         (Door::Application { address, port }, _) => (*address, *port),
         (_, Some(original)) => (original, original.port()),
-        (_, None) => return record.close(Ending::Failed(Reason::Internal), worker.now()),
+        (_, None) => return stream::refuse(&worker, Sock::tcp(accepted.tcp), record, Reason::Internal),
     };
     record.destination(address);
     let client = match accepted.door {
@@ -259,9 +259,13 @@ async fn walk(
     if passed == Passed::ByPolicy {
         exchange.allow(Allowed::new(seat, &parts.method, &parts.uri));
     }
-    let asked = Asked::of(&parts);
+    let asked = Asked::of(&parts)?;
     let keep = hygiene::Keep { upgrade: asked == Asked::Upgrade, own: seat.secure };
     hygiene::scrub_request(&mut parts.headers, keep);
+    if seat.secure {
+        // A word between sidecars.
+        parts.headers.remove(trace::TRACED);
+    }
     exchange.note(|record| {
         record.forwarded(seat.worker.now());
         if let Some(context) = record.context() {

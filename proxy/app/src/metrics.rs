@@ -8,13 +8,16 @@
 //! later is counted together under "overflow".
 
 pub mod backend;
+pub mod catalog;
 pub mod edge;
+pub mod exemplars;
 pub mod labels;
 pub mod latency;
+pub mod own;
 pub mod plain;
-mod process;
 pub mod render;
 pub mod shelf;
+pub mod sizes;
 pub mod table;
 
 use std::sync::Arc;

@@ -141,7 +141,7 @@ async fn walk(
     let body = Body::stream(body, RequestTally(exchange.clone()), Some(seat.conn.clone()));
     seat.check_size(&parts.headers)?;
     hygiene::check_request(&parts.method, &parts.uri, version, &parts.headers)?;
-    let asked = Asked::of(&parts);
+    let asked = Asked::of(&parts)?;
     let routed = route(seat, exchange, &mut parts)?;
     hygiene::scrub_request(
         &mut parts.headers,

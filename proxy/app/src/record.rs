@@ -4,7 +4,8 @@
 //! closes it when the answer's last byte has left. Closing counts it on its
 //! edge, writes its line to the access log and hands its spans to the exporter.
 //!
-//! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
+//! Invariant: closed exactly once, by value or by being dropped: with the reason "cancelled", or "draining"
+//! where the sidecar itself gives up what is under way.
 //! Invariant: a record that is not traced allocates nothing in the steady state, because entries are used
 //! again once the ring of recent decisions lets them go; it reads no clock but when it is dropped or its body ends; it formats nothing but its log line.
 
@@ -18,6 +19,7 @@ pub mod ring;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method, Uri, Version};
 use weft_proxy_core::{Moment, Reason};
@@ -25,10 +27,12 @@ use weft_proxy_core::{Moment, Reason};
 use crate::access_log::{AccessLog, Sheet};
 use crate::metrics::Metrics;
 use crate::metrics::edge::{Direction, Edge, EdgeLabels, Outcome, Protocol};
+use crate::metrics::exemplars::Seen;
 use crate::metrics::plain::Dropped;
+use crate::observe::Taps;
 use crate::trace::context::TraceContext;
 use crate::trace::span::{Finished, Spans};
-use crate::trace::{Sampler, Sampling};
+use crate::trace::{From, Sampler, Sampling};
 use clock::Clock;
 use entry::Entry;
 use id::Ids;
@@ -48,8 +52,21 @@ pub struct Telemetry {
     pub spans: Spans,
     /// How many requests without a caller's decision are kept.
     pub sampling: Arc<Sampling>,
+    /// Who looks at what closes.
+    pub taps: Arc<Taps>,
     /// Recent decisions.
     pub decisions: Decisions,
+    /// Every answer to an application or to a client without sidecar says what its request was called.
+    pub signs_all: Arc<AtomicBool>,
+    /// Requests and connections are counted on their edges.
+    pub counts_traffic: bool,
+}
+
+impl Telemetry {
+    /// Whether every answer says what its request was called, from now on.
+    pub fn tell_callers(&self, tell: bool) {
+        self.signs_all.store(tell, Ordering::Relaxed);
+    }
 }
 
 /// Where one worker opens its records; cloning it is cheap.
@@ -64,6 +81,8 @@ struct Desk {
     sampler: Sampler,
     ids: Ids,
     ring: ring::Shared,
+    /// The thread ends: what is dropped from now on is cut by this sidecar, not given up by its caller.
+    cutting: AtomicBool,
     /// Edges of what ended before its edge was known: inbound and outbound, HTTP and gRPC and TLS and TCP.
     unknown: [[Arc<Edge>; 4]; 2],
 }
@@ -108,6 +127,7 @@ impl Ledger {
             sampler: Sampler::new(Arc::clone(&telemetry.sampling)),
             ids: Ids::new(),
             ring: telemetry.decisions.ring(),
+            cutting: AtomicBool::new(false),
             unknown: [unknown(Direction::Inbound), unknown(Direction::Outbound)],
         }))
     }
@@ -116,6 +136,12 @@ impl Ledger {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.telemetry.clock
+    }
+
+    /// Whether every answer says what its request was called.
+    #[must_use]
+    pub fn signs_all(&self) -> bool {
+        self.0.telemetry.signs_all.load(Ordering::Relaxed)
     }
 
     /// The counters.
@@ -139,15 +165,35 @@ impl Ledger {
         client: Option<SocketAddr>,
         now: Moment,
     ) -> Record {
-        let trace = self.0.sampler.decide(head.headers, false, now);
+        self.open_toward(0, direction, head, client, now)
+    }
+
+    /// [`open`](Self::open), of a request to a service that a number stands for.
+    #[must_use]
+    pub fn open_toward(
+        &self,
+        called: u64,
+        direction: Direction,
+        head: Head<'_>,
+        client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Record {
+        let from = if direction == Direction::Outbound { From::Application } else { From::Outside };
+        let trace = self.0.sampler.decide(head.headers, from, called, now);
         self.begin(direction, head, client, trace, now)
     }
 
-    /// Opens the record of an inbound request that another sidecar sent: it decided whether the request is
-    /// kept.
+    /// Opens the record of an inbound request that another sidecar sent: if that one exports traces, it has
+    /// decided whether the request is kept.
     #[must_use]
-    pub fn open_within_mesh(&self, head: Head<'_>, client: Option<SocketAddr>, now: Moment) -> Record {
-        let trace = self.0.sampler.decide(head.headers, true, now);
+    pub fn open_within_mesh(
+        &self,
+        called: u64,
+        head: Head<'_>,
+        client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Record {
+        let trace = self.0.sampler.decide(head.headers, From::Sidecar, called, now);
         self.begin(Direction::Inbound, head, client, trace, now)
     }
 
@@ -169,7 +215,19 @@ impl Ledger {
         entry.client = client;
         entry.started = now;
         entry.trace = trace;
-        if entry.trace.is_some() || self.0.sheet.is_open() {
+        let tapped = self.0.telemetry.taps.any();
+        if tapped {
+            self.0.telemetry.taps.note(head.headers, &mut entry.tapped);
+        }
+        let sampling = self.0.sampler.sampling();
+        if direction == Direction::Inbound {
+            entry.in_flight = sampling.flight().enter(entry.trace.as_ref());
+        }
+        if entry.trace.is_some() {
+            self.0.sampler.attributes(head.headers, &mut entry.attributes);
+        }
+        // An error may be kept when it closes, and is worth little without its path.
+        if tapped || sampling.is_on() || self.0.sheet.is_open() {
             let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             let authority = head.uri.authority().map(http::uri::Authority::as_str).or_else(host);
             entry.path.push_str(start(head.uri.path()));
@@ -198,6 +256,11 @@ impl Ledger {
         Record::on(entry, &self.0).close(Ending::Failed(reason), now);
     }
 
+    /// The thread ends, and with it what is still under way: it was the sidecar that gave it up.
+    pub fn cut(&self) {
+        self.0.cutting.store(true, Ordering::Relaxed);
+    }
+
     /// Takes the wall time anew and forgets old decisions; called about once a minute.
     pub fn sweep(&self) {
         self.clock().set();
@@ -206,6 +269,11 @@ impl Ledger {
 }
 
 impl Desk {
+    /// Why a record was dropped before it was closed.
+    fn given_up(&self) -> Reason {
+        if self.cutting.load(Ordering::Relaxed) { Reason::Draining } else { Reason::Cancelled }
+    }
+
     fn unknown(&self, direction: Direction, protocol: Protocol) -> &Arc<Edge> {
         let [inbound, outbound] = &self.unknown;
         let [http, grpc, tls, tcp] = match direction {
@@ -220,19 +288,44 @@ impl Desk {
         }
     }
 
-    fn close_request(&self, entry: Box<Entry>, now: Moment) {
+    fn close_request(&self, mut entry: Box<Entry>, now: Moment) {
+        if std::mem::take(&mut entry.in_flight) {
+            self.sampler.sampling().flight().leave();
+        }
         if entry.probe.is_some() {
             return self.tell(entry, now);
         }
-        let status = entry.status.map_or(0, |status| status.as_u16());
-        let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
-        let outcome = Outcome::new(status, entry.grpc, entry.reason);
-        edge.request(outcome, now.since(entry.started), entry.up, entry.down);
+        self.keep_error(&mut entry, now);
+        if self.telemetry.counts_traffic {
+            self.count(&entry, now);
+        }
         self.tell(entry, now);
     }
 
+    fn count(&self, entry: &Entry, now: Moment) {
+        let status = entry.status.map_or(0, |status| status.as_u16());
+        let edge = entry.edge.as_ref().unwrap_or_else(|| self.unknown(entry.direction, entry.protocol));
+        let outcome = Outcome::new(status, entry.grpc, entry.reason);
+        let took = now.since(entry.started);
+        edge.request(outcome, took, entry.up, entry.down);
+        if let Some(first) = entry.first_byte {
+            edge.first_byte(first.since(entry.started));
+        }
+        if let Some(trace) = &entry.trace {
+            edge.traced(Seen { trace: trace.trace.0, took, ended: self.telemetry.clock.unix_nanos(now) });
+        }
+    }
+
+    /// What ended in an error may be kept although its trace is not.
+    fn keep_error(&self, entry: &mut Entry, now: Moment) {
+        let open = entry.trace.is_none() && entry.probe.is_none() && self.sampler.sampling().is_on();
+        if open && entry.went_wrong() && entry.reason != Some(Reason::Cancelled) {
+            entry.trace = self.sampler.decide_late(now);
+        }
+    }
+
     /// The part of closing that requests and connections share: reason, log, spans, reuse.
-    fn tell(&self, entry: Box<Entry>, now: Moment) {
+    fn tell(&self, mut entry: Box<Entry>, now: Moment) {
         if let Some(probe) = entry.probe {
             self.telemetry.metrics.plain().probes(probe).up();
         }
@@ -240,6 +333,11 @@ impl Desk {
             self.telemetry.metrics.refused(entry.direction, reason);
         }
         self.sheet.write(&entry, now, &self.telemetry.clock);
+        if self.telemetry.taps.any() {
+            self.telemetry.taps.offer(&entry, now, &self.telemetry.clock);
+        }
+        // Only taps may see them.
+        entry.tapped.clear();
         if entry.trace.is_none() {
             return self.remember(entry, now);
         }

@@ -18,6 +18,8 @@ use crate::exchange::ResponseBody;
 
 /// Names the reason of an answer of our own.
 pub(crate) const WEFT_REASON: HeaderName = HeaderName::from_static("weft-reason");
+/// Names the reason in Envoy's letters, where every answer tells about its request.
+pub(crate) const WEFT_FLAGS: HeaderName = HeaderName::from_static("weft-flags");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

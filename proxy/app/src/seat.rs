@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use weft_proxy_core::eject::Event;
 use weft_proxy_core::retry::Failure;
@@ -22,7 +22,7 @@ use crate::edges::{self, Way};
 use crate::exchange::{Exchange, ResponseBody};
 use crate::metrics::edge::{Direction, Edge, Kept, Protocol};
 use crate::record::{Head, Record};
-use crate::reply::{Own, is_grpc};
+use crate::reply::{Own, WEFT_FLAGS, is_grpc};
 use crate::trace;
 use crate::upstream::Picked;
 use crate::worker::Worker;
@@ -40,6 +40,21 @@ pub(crate) enum Destination {
     Unknown(SocketAddr),
 }
 
+impl Destination {
+    /// A number that stands for it, and hardly ever for another.
+    fn number(&self) -> u64 {
+        match self {
+            Self::Service(name) => trace::rate::number(name.as_str()),
+            Self::Direct(endpoint) => {
+                endpoint.workload.as_ref().map_or(1, |name| trace::rate::number(name.as_str()))
+            }
+            Self::Application { port, .. } => u64::from(*port),
+            // However many these are, they are one.
+            Self::Unknown(_) => 0,
+        }
+    }
+}
+
 /// One downstream connection.
 pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
@@ -51,6 +66,8 @@ pub(crate) struct Seat {
     pub(crate) direction: Direction,
     /// The peer is a sidecar that proved its identity.
     pub(crate) secure: bool,
+    /// Stands for what is called, where traces are counted.
+    called: u64,
     edges: RefCell<Kept<Edge>>,
     upgrade: RefCell<Option<Upgraded>>,
 }
@@ -71,6 +88,7 @@ impl Seat {
         let Seating { conn, io, peer, client, destination, direction, secure } = seating;
         Rc::new(Self {
             worker: worker.clone(),
+            called: destination.number(),
             conn,
             io,
             peer,
@@ -115,9 +133,9 @@ impl Seat {
         };
         let now = self.worker.now();
         if self.secure {
-            return self.worker.ledger.open_within_mesh(head, self.client, now);
+            return self.worker.ledger.open_within_mesh(self.called, head, self.client, now);
         }
-        self.worker.ledger.open(self.direction, head, self.client, now)
+        self.worker.ledger.open_toward(self.called, self.direction, head, self.client, now)
     }
 
     /// The edge of an inbound request.
@@ -139,10 +157,10 @@ impl Seat {
         let protocol = protocol(is_grpc(headers));
         let edge = edges::outbound(&self.worker, way, picked, protocol);
         let now = self.worker.now();
-        exchange.note(|record| {
-            if let Some(context) = record.attempt(&edge, picked.endpoint.address, now) {
-                trace::context::inject(&context, headers);
-            }
+        exchange.note(|record| match record.attempt(&edge, picked.endpoint.address, now) {
+            Some(context) => trace::context::inject(&context, headers),
+            None if picked.endpoint.identity.is_some() => record.tell_dropped(headers),
+            None => {}
         });
     }
 
@@ -161,6 +179,13 @@ impl Seat {
         Own { told, ..Own::from(reason) }
     }
 
+    /// Tells the caller what its request was called, where every answer does. Another sidecar tells it itself.
+    pub(crate) fn sign(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+        if self.worker.ledger.signs_all() && !self.secure {
+            exchange.note(|record| record.sign(headers));
+        }
+    }
+
     /// An answer of our own to a request.
     pub(crate) fn refuse(
         &self,
@@ -175,6 +200,9 @@ impl Seat {
             record.reason(reason);
             record.sign(response.headers_mut());
         });
+        if self.worker.ledger.signs_all() {
+            response.headers_mut().insert(WEFT_FLAGS, HeaderValue::from_static(reason.flags()));
+        }
         exchange.answered(response.status(), response.headers());
         exchange.close(None);
         self.conn.half(true);
@@ -219,7 +247,7 @@ impl Seat {
         response: &mut Response<ResponseBody>,
     ) {
         if asked == Asked::Connect && !agreed && response.version() <= Version::HTTP_11 {
-            response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
@@ -249,14 +277,19 @@ pub(crate) enum Asked {
 
 impl Asked {
     /// Reads it off a head.
-    pub(crate) fn of(parts: &http::request::Parts) -> Self {
+    ///
+    /// # Errors
+    /// A tunnel within a connection of HTTP/2: it would have to be a stream of its own, which is not there.
+    pub(crate) fn of(parts: &http::request::Parts) -> Result<Self, Reason> {
         if parts.method == http::Method::CONNECT {
-            Self::Connect
-        } else if weft_proxy_core::hygiene::upgrade(parts.version, &parts.headers).is_some() {
-            Self::Upgrade
-        } else {
-            Self::Nothing
+            return if parts.version == Version::HTTP_2 {
+                Err(Reason::UpgradeRefused)
+            } else {
+                Ok(Self::Connect)
+            };
         }
+        let upgrade = weft_proxy_core::hygiene::upgrade(parts.version, &parts.headers);
+        Ok(if upgrade.is_some() { Self::Upgrade } else { Self::Nothing })
     }
 }
 

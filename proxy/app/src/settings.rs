@@ -73,6 +73,8 @@ pub struct Settings {
     pub log: String,
     /// OTLP collector that receives traces; none: spans are not exported.
     pub otlp: Option<String>,
+    /// Requests and connections are not counted.
+    pub no_traffic_metrics: bool,
     /// Zone this sidecar runs in; none: unknown.
     pub zone: Option<String>,
     /// File written once the sidecar is ready.
@@ -181,6 +183,7 @@ impl RunArgs {
             access_log_file: self.access_log_file,
             log: self.log,
             otlp: self.otlp,
+            no_traffic_metrics: self.no_traffic_metrics,
             zone: self.zone.filter(|zone| !zone.is_empty()),
             ready_file: self.ready_file,
             no_tls_resumption: self.no_tls_resumption,
@@ -252,6 +255,12 @@ pub enum JoinToken {
 }
 
 impl JoinToken {
+    /// A token by its text.
+    #[must_use]
+    pub fn given(text: &str) -> Self {
+        Self::Inline(Arc::new(Zeroizing::new(text.to_owned())))
+    }
+
     /// The token as it stands now.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Invariant: a connection's record closes once, whichever way the connection goes.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::rc::Rc;
 
 use http::{Method, Request, Response};
@@ -130,8 +131,25 @@ fn unreadable(error: &hyper::Error) -> Option<Reason> {
     } else if error.is_parse() {
         Some(Reason::MalformedRequest)
     } else {
-        None
+        broke_http2(error).then_some(Reason::DownstreamProtocol)
     }
+}
+
+/// Whether we ended a connection of HTTP/2 because of what the downstream sent on it.
+fn broke_http2(error: &hyper::Error) -> bool {
+    let Some(h2) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    // A GOAWAY of the downstream's own is its word about us.
+    !h2.is_remote()
+        && matches!(
+            h2.reason(),
+            Some(
+                h2::Reason::PROTOCOL_ERROR
+                    | h2::Reason::FLOW_CONTROL_ERROR
+                    | h2::Reason::STREAM_CLOSED
+                    | h2::Reason::FRAME_SIZE_ERROR
+                    | h2::Reason::COMPRESSION_ERROR
+            )
+        )
 }
 
 /// HTTP has ended with an agreement to go on otherwise: the rest is bytes.

@@ -23,6 +23,7 @@ use crate::certify::{Credentials, Renewal};
 use crate::dial::Dial;
 use crate::hold::{Hold, Written};
 use crate::lookup::{Desk, Lookup, Question, lookup};
+use crate::observe::Observer;
 use crate::settings::Settings;
 use crate::snapshots::Snapshots;
 
@@ -52,6 +53,7 @@ pub struct Subscriber {
     kept: watch::Sender<Written>,
     backoff: Backoff,
     next_sweep: Instant,
+    observer: Option<Observer>,
 }
 
 impl Subscriber {
@@ -80,9 +82,17 @@ impl Subscriber {
             kept: watch::Sender::new(None),
             backoff: Backoff::seeded(),
             next_sweep,
+            observer: None,
         };
         subscriber.restore();
         (subscriber, lookup)
+    }
+
+    /// Lets `observer` answer what the control plane asks on the way.
+    #[must_use]
+    pub fn observed(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Where the snapshots appear.
@@ -241,6 +251,7 @@ impl Subscriber {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             held: self.adopter.held(),
             subscriptions: self.desk.subscriptions().iter().map(v1::Key::from).collect(),
+            observes: self.observer.is_some(),
         }
     }
 }

@@ -199,6 +199,8 @@ impl Worker {
             None => false,
         });
         self.services.borrow_mut().retain(|name, _| snapshot.outbounds.contains_key(name));
+        self.edges.borrow_mut().renew(snapshot.generation);
+        self.rules.borrow_mut().renew(snapshot.generation);
         *self.snapshot.borrow_mut() = snapshot;
         self.changed.notify_waiters();
         let known: Vec<_> = self.upstreams.borrow().values().cloned().collect();

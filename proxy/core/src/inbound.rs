@@ -28,6 +28,8 @@ pub struct Inbound {
     pub services: Vec<Name>,
     /// Name of the owning workload.
     pub owner: Arc<str>,
+    /// What the workload tells about its requests; `None`: what the Mesh says.
+    pub telemetry: Option<Arc<spec::Telemetry>>,
     mutual_tls: MutualTls,
     /// What says so of mTLS.
     pub(crate) mutual_tls_by: Option<Name>,
@@ -99,6 +101,7 @@ impl Inbound {
             service_account: spec.service_account.clone(),
             services: spec.services.clone(),
             owner: if spec.owner.is_empty() { pod() } else { spec.owner.clone() },
+            telemetry: spec.telemetry.clone(),
             mutual_tls: spec.mutual_tls,
             mutual_tls_by: spec.mutual_tls_by.clone(),
             probes: Probes::of(spec),

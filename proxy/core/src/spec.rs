@@ -9,6 +9,7 @@
 mod authorization;
 mod backend;
 mod outbound;
+mod telemetry;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub use outbound::{
     Filter, FixedReply, GrpcMatch, HeaderModifier, KeyMatch, Match, Outbound, PathMatch, PathRewrite,
     Redirect, Rewrite, Route, RouteKind, Rule, Scheme, ValueMatch, WeightedBackend,
 };
+
+pub use telemetry::{FromHeader, LogFormat, Telemetry, TraceExport, TraceProtocol};
 
 /// Where a piece of configuration was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +164,8 @@ pub struct Inbound {
     pub probes: Vec<Probe>,
     /// Addresses they come from.
     pub probe_sources: Vec<IpAddr>,
+    /// What the workload tells about its requests; `None`: what the Mesh says.
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 /// A probe that the kubelet sends.

@@ -34,6 +34,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use measure::{Effort, Entry, Place};
 use peer::Peer;
+use peer::weft::Telling;
 use report::Report;
 
 /// The allocator of Weft's own binaries: the control plane of `scale` lives in the rig.
@@ -47,7 +48,8 @@ struct Args {
     /// Scenarios; none: all. One of http-max, http-1000, http-2000, grpc-max, grpc-1000, bulk, conn, conn-resumed,
     /// idle-http, idle-tcp.
     scenarios: Vec<String>,
-    /// Peers: none, relay, envoy, haproxy, weft; `weft/2` is Weft with two workers.
+    /// Peers: none, relay, envoy, haproxy, weft; `weft/2` is Weft with two workers, `weft-tells`
+    /// one whose metrics, traces and access log are all on, `weft-mute` one without any.
     #[arg(long, value_delimiter = ',', default_value = "none,weft,envoy,haproxy")]
     peers: Vec<String>,
     /// Counted seconds of each run.
@@ -169,9 +171,15 @@ fn peer(name: &str, args: &Args) -> Result<Box<dyn Peer>> {
         "relay" => Box::new(peer::relay::Relay),
         "envoy" => Box::new(peer::envoy::Envoy::find()?),
         "haproxy" => Box::new(peer::haproxy::Haproxy::find()?),
-        "weft" => Box::new(peer::weft::Weft::find(args.weft.as_deref(), &args.weft_full_handshake)?),
+        "weft" => weft(args, Telling::Default)?,
+        "weft-tells" => weft(args, Telling::All)?,
+        "weft-mute" => weft(args, Telling::Nothing)?,
         other => bail!("no such peer: {other}"),
     })
+}
+
+fn weft(args: &Args, telling: Telling) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(peer::weft::Weft::find(args.weft.as_deref(), &args.weft_full_handshake, telling)?))
 }
 
 fn out(args: &Args) -> Result<PathBuf> {

@@ -47,7 +47,10 @@ pub(crate) fn judged(outcomes: &[Outcome]) -> Vec<Goal> {
     outcomes
         .iter()
         .flat_map(|outcome| {
-            [cpu(outcome), workers(outcome), latency(outcome)].into_iter().flatten().chain(memory(outcome))
+            [cpu(outcome), workers(outcome), latency(outcome), telling(outcome)]
+                .into_iter()
+                .flatten()
+                .chain(memory(outcome))
         })
         .collect()
 }
@@ -76,6 +79,12 @@ fn workers(outcome: &Outcome) -> Option<Goal> {
         TWO_WORKERS,
         measured,
     ))
+}
+
+/// What metrics, traces at the default sampling and a line for every request cost together.
+fn telling(outcome: &Outcome) -> Option<Goal> {
+    let measured = ratio(outcome, WEFT_TELLS, WEFT_MUTE, Sample::both)?;
+    Some(Goal::new(format!("{}: CPU with all telemetry, x none", outcome.scenario), TELLING, measured))
 }
 
 fn latency(outcome: &Outcome) -> Option<Goal> {
@@ -114,9 +123,12 @@ fn memory(outcome: &Outcome) -> Vec<Goal> {
 }
 
 const WEFT: &str = "weft";
+const WEFT_TELLS: &str = "weft-tells";
+const WEFT_MUTE: &str = "weft-mute";
 const WEFT_TWO: &str = "weft/2w";
 /// Must and aim. Source of all: what a bare pair on the same libraries reached, and room for features.
 const TWO_WORKERS: (f64, f64) = (1.15, 1.05);
+const TELLING: (f64, f64) = (1.08, 1.05);
 const ADDED_LATENCY: (f64, f64) = (0.5, 0.5);
 const IDLE: (f64, f64) = (9.0, 6.0);
 const HTTP_CONNECTION: (f64, f64) = (9.0, 6.0);

@@ -51,6 +51,8 @@ pub(crate) struct Pair {
     pub(crate) others: Vec<Process>,
     /// The tap, if the job asked for one.
     pub(crate) tap: Option<Tap>,
+    /// Where traces go, if they go anywhere.
+    pub(crate) _collector: Option<weft::collector::Collector>,
 }
 
 impl Pair {
@@ -134,7 +136,14 @@ impl Peer for Direct {
     }
 
     fn start(&self, job: &Job<'_>) -> Result<Pair> {
-        Ok(Pair { call: job.backend, hop: None, proxies: None, others: Vec::new(), tap: None })
+        Ok(Pair {
+            call: job.backend,
+            hop: None,
+            proxies: None,
+            others: Vec::new(),
+            tap: None,
+            _collector: None,
+        })
     }
 }
 

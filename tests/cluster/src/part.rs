@@ -1,7 +1,8 @@
 //! Third-party programs, built from pinned Go modules once and kept in a cache outside the clone.
 //!
-//! A part is a folder of `parts/`: a `go.mod` and a `go.sum` (every version and every checksum), and where
-//! needed a `main.go`. What is built lies in `CACHE/NAME-VERSION-HASH`, HASH covering the recipe, so that a
+//! Most parts are a folder of `parts/`: a `go.mod` and a `go.sum` (every version and every checksum), and where
+//! needed a `main.go`. A few are built as they are published, or are a file of Maven's, by their checksum
+//! (`part/recipe.rs`). What is built lies in `CACHE/NAME-VERSION-HASH`, HASH covering the recipe, so that a
 //! changed recipe is a new folder and an old one stays good for an older checkout.
 //!
 //! Invariant: a folder in the cache is complete: it is built under another name and renamed.
@@ -16,8 +17,12 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 pub use recipe::{
-    CONFORMANCE, Copied, ECHO, GATEWAY_API, HELM, KUBERNETES, NAME_SERVER, PAUSE, Part, Target,
+    CONFORMANCE, Copied, ECHO, GATEWAY_API, HELM, JAEGER, KUBERNETES, NAME_SERVER, PAUSE, Part, Target,
+    ZIPKIN,
 };
+
+use aws_lc_rs::digest;
+use recipe::Origin;
 
 use crate::program;
 
@@ -37,7 +42,7 @@ impl Part {
     /// The folder that holds this part's programs; builds them if the cache has them not.
     ///
     /// # Errors
-    /// Go is missing, or what it says.
+    /// Go or Maven is missing, or what they say.
     pub fn folder(&self) -> anyhow::Result<PathBuf> {
         self.folder_in(&cache()?)
     }
@@ -74,16 +79,28 @@ impl Part {
     }
 
     fn build(&self, into: &Path) -> anyhow::Result<()> {
+        if let Origin::Jar { coordinates, file, sha256 } = &self.origin {
+            return self.fetch(into, coordinates, (file, sha256));
+        }
         let Some(go) = program::find("go") else {
             bail!("Go is needed to build it, and there is no `go` in PATH");
         };
-        let run = |arguments: &[String]| {
+        let run_in = |folder: &Path, arguments: &[String]| {
             let mut command = Command::new(&go);
-            command.current_dir(self.recipe()).args(arguments);
+            command.current_dir(folder).args(arguments);
             // A program that runs in an empty image, and the same bytes wherever it is built.
             command.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false").env("GOTOOLCHAIN", "local");
             program::output(&mut command)
         };
+        let folder = match &self.origin {
+            Origin::Module { path, sum, .. } => {
+                let module = format!("{path}@v{}", self.version);
+                let told = run_in(into, &["mod", "download", "-json", &module].map(str::to_owned))?;
+                module_folder(&told, Some(sum))?
+            }
+            Origin::Recipe | Origin::Jar { .. } => self.recipe(),
+        };
+        let run = |arguments: &[String]| run_in(&folder, arguments);
         for target in self.targets {
             let output = into.join(target.program).display().to_string();
             let mut arguments = self.arguments(target);
@@ -92,15 +109,45 @@ impl Part {
         }
         for copied in self.copies {
             let arguments = ["mod", "download", "-json", copied.module].map(String::from);
-            let told: serde_json::Value = serde_json::from_str(&run(&arguments)?)?;
-            let folder = told.get("Dir").and_then(|folder| folder.as_str()).context("no module's folder")?;
-            copy(&Path::new(folder).join(copied.from), &into.join(copied.to))?;
+            let folder = module_folder(&run(&arguments)?, None)?;
+            copy(&folder.join(copied.from), &into.join(copied.to))?;
         }
         for (link, to) in self.links {
             std::os::unix::fs::symlink(to, into.join(link))?;
         }
         Ok(())
     }
+}
+
+impl Part {
+    /// Takes a file from Maven's central repository, as `NAME.jar`.
+    fn fetch(&self, into: &Path, coordinates: &str, (file, sha256): (&str, &str)) -> anyhow::Result<()> {
+        let Some(maven) = program::find("mvn") else {
+            bail!("Maven is needed to fetch it, and there is no `mvn` in PATH");
+        };
+        let mut command = Command::new(maven);
+        command.current_dir(into).args(["--quiet", "--batch-mode"]);
+        command.arg("org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy");
+        command.arg(format!("-Dartifact={coordinates}")).arg("-DoutputDirectory=.");
+        program::output(&mut command)?;
+        let fetched = into.join(file);
+        let found = digest::digest(&digest::SHA256, &std::fs::read(&fetched)?);
+        let found: String = found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        anyhow::ensure!(found == sha256, "{file} has the SHA-256 {found}, not {sha256}");
+        std::fs::rename(fetched, into.join(format!("{}.jar", self.name)))?;
+        Ok(())
+    }
+}
+
+/// The folder of a module, by what `go mod download` told.
+fn module_folder(told: &str, sum: Option<&str>) -> anyhow::Result<PathBuf> {
+    let told: serde_json::Value = serde_json::from_str(told)?;
+    let text = |name: &str| told.get(name).and_then(|text| text.as_str());
+    if let Some(sum) = sum {
+        let found = text("Sum").unwrap_or_default();
+        anyhow::ensure!(found == sum, "the module has the checksum {found}, not {sum}");
+    }
+    Ok(text("Dir").context("no module's folder")?.into())
 }
 
 /// Copies a file, or a folder of files.

@@ -72,6 +72,11 @@ impl Part {
         kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
+    /// Makes it stand still, and go on again.
+    pub fn freeze(&self, frozen: bool) {
+        kill_process(self.pid(), if frozen { Signal::STOP } else { Signal::CONT }).unwrap();
+    }
+
     /// How it ended, once it has.
     ///
     /// # Cancel safety

@@ -90,6 +90,7 @@ impl Sidecar {
             version: String::new(),
             held: self.adopter.held(),
             subscriptions: self.asked.iter().map(encode::key).collect(),
+            observes: false,
         };
         link.say(now, v1::discovery_request::Message::Hello(hello));
         self.link = Some(link);

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
+use weft_exposition::handles::Registry;
 
 use crate::args::RunArgs;
 use crate::authority::{Authority, AuthoritySettings};
@@ -23,7 +23,7 @@ use crate::kubernetes::feed::Feed;
 use crate::kubernetes::feed::facts::Facts;
 use crate::kubernetes::roll::Roll;
 use crate::kubernetes::source::Source;
-use crate::kubernetes::{Cluster, Shared};
+use crate::kubernetes::{Cluster, Observing, Shared};
 use crate::metrics::Metrics;
 use crate::publish::{self, Reader};
 use crate::reload::Reload;
@@ -124,6 +124,7 @@ impl Origin {
                     reports: take.reports(),
                     status: parts.status,
                     metrics: parts.metrics.clone(),
+                    looking: parts.looking,
                     stop: parts.stop,
                 };
                 let (running, recheck) = chores.start(&shared)?;
@@ -143,6 +144,7 @@ pub(super) struct Parts<'a> {
     pub(super) reader: Reader,
     pub(super) status: Arc<Status>,
     pub(super) metrics: Metrics,
+    pub(super) looking: Observing,
     pub(super) stop: CancellationToken,
 }
 

@@ -3,21 +3,14 @@
 //! Invariant: every write that can fail and everything that is dropped has a number here; labels are
 //! small closed sets.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use std::borrow::Cow;
 
-/// One label that tells what became of a write.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Wrote {
-    /// What became of it.
-    pub outcome: Outcome,
-}
+use weft_exposition::handles::{Counter, Each, Gauge, Registry, Words};
+
+use crate::metrics::catalog;
 
 /// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// The API server took it.
     Written,
@@ -33,6 +26,12 @@ pub enum Outcome {
     Dropped,
 }
 
+impl Words for Outcome {
+    fn words(&self) -> Vec<Cow<'static, str>> {
+        vec![format!("{self:?}").into()]
+    }
+}
+
 /// Handles of everything that is counted here.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
@@ -41,9 +40,9 @@ pub struct Counts {
     /// How often this replica began to lead.
     pub elected: Counter,
     /// Events by what became of them.
-    pub events: Family<Wrote, Counter>,
+    pub events: Each<Outcome, Counter>,
     /// Status writes by what became of them.
-    pub status: Family<Wrote, Counter>,
+    pub status: Each<Outcome, Counter>,
     /// Objects whose status waits to be written.
     pub status_waiting: Gauge,
     /// End of the signing certificate, seconds since 1970.
@@ -59,44 +58,21 @@ pub struct Counts {
 impl Counts {
     /// Registers everything in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("weft_control_plane");
         let counts = Self::default();
-        registry.register("leader", "1 while this replica holds the Lease", counts.leader.clone());
-        registry.register("elected", "Times this replica began to lead", counts.elected.clone());
-        registry.register("events", "Kubernetes events by outcome", counts.events.clone());
-        registry.register("status_writes", "Writes of status by outcome", counts.status.clone());
-        registry.register(
-            "status_waiting",
-            "Objects whose status waits to be written",
-            counts.status_waiting.clone(),
-        );
-        counts.register_roots(registry);
+        registry.register(&catalog::LEADER, counts.leader.clone());
+        registry.register(&catalog::ELECTED, counts.elected.clone());
+        registry.register(&catalog::EVENTS, counts.events.clone());
+        registry.register(&catalog::STATUS_WRITES, counts.status.clone());
+        registry.register(&catalog::STATUS_WAITING, counts.status_waiting.clone());
+        registry.register(&catalog::SIGNER_END, counts.signer_not_after.clone());
+        registry.register(&catalog::ROOT_END, counts.root_not_after.clone());
+        registry.register(&catalog::ROOTS, counts.roots.clone());
+        registry.register(&catalog::ROOT_REFUSED, counts.root_refused.clone());
         counts
     }
 
-    fn register_roots(&self, registry: &mut Registry) {
-        registry.register_with_unit(
-            "signer_not_after",
-            "End of the signing certificate, since 1970",
-            Unit::Seconds,
-            self.signer_not_after.clone(),
-        );
-        registry.register_with_unit(
-            "root_not_after",
-            "End of the trusted root that ends first, since 1970",
-            Unit::Seconds,
-            self.root_not_after.clone(),
-        );
-        registry.register("roots", "Roots that are trusted", self.roots.clone());
-        registry.register(
-            "root_refused",
-            "1 while the Secret of the authority cannot be used and the last good one stays",
-            self.root_refused.clone(),
-        );
-    }
-
     /// Counts one write in a family.
-    pub fn wrote(family: &Family<Wrote, Counter>, outcome: Outcome) {
-        family.get_or_create(&Wrote { outcome }).inc();
+    pub fn wrote(family: &Each<Outcome, Counter>, outcome: Outcome) {
+        family.of(&outcome).inc();
     }
 }

@@ -1,5 +1,5 @@
 //! The injector in a cluster: its webhook, what the API server trusts of it, and the re-check of pods that
-//! run without their sidecar.
+//! run without their sidecar; and on the webhook's port the API for looking at the mesh.
 //!
 //! Before it: the chores have an authority and take part in the election. After it: `webhook` serves, and
 //! the feed tells the re-check what changes.
@@ -8,12 +8,17 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use kube::Api;
 use tokio::task::JoinHandle;
 use weft_control_plane_core::inject::NamespaceFacts;
 
 use super::events::Events;
 use super::lease::Leading;
-use super::{Cluster, Shared};
+use super::{Cluster, Observing, Shared};
+use crate::observe::front::Front;
+use crate::observe::replicas::Replicas;
 use crate::webhook::{self, Notice, Parts, Recheck, bundle};
 
 /// The injector, running.
@@ -38,6 +43,11 @@ pub fn start(
     let notice: Notice = Arc::new(move |about, reason, message| events.warn(&about, reason, message));
     let roll = shared.roll.clone();
     let metrics = shared.metrics.injecting.clone();
+    let client = || cluster.client.clone();
+    let Observing { hub, grpc, calls } = shared.looking.clone();
+    let pods = Api::namespaced(client(), &cluster.namespace);
+    hub.beside(Replicas::new(pods, cluster.pod_name.clone(), grpc, calls));
+    let (front, following) = Front::start(hub, client());
     let running = webhook::start(Parts {
         listen,
         settings,
@@ -50,6 +60,7 @@ pub fn start(
         }),
         notice: Arc::clone(&notice),
         metrics: metrics.clone(),
+        beside: front.router(),
         stop: shared.stop.clone(),
     })?;
     tracing::info!(address = %running.address, "the injector's webhook listens");
@@ -57,6 +68,9 @@ pub fn start(
     let recheck = Recheck::new(running.settings, notice, metrics, leading.clone(), status);
     let mut tasks = running.tasks;
     let authority = Arc::clone(&shared.authority);
-    tasks.push(tokio::spawn(bundle::follow(cluster.client.clone(), leading.clone(), authority)));
+    let webhooks = bundle::follow::<MutatingWebhookConfiguration>;
+    tasks.push(tokio::spawn(webhooks(client(), leading.clone(), Arc::clone(&authority))));
+    tasks.push(tokio::spawn(bundle::follow::<APIService>(client(), leading.clone(), authority)));
+    tasks.push(following);
     Ok(Some(Injector { recheck, tasks }))
 }

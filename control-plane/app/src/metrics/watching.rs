@@ -2,34 +2,51 @@
 //!
 //! Invariant: labels are closed sets: the kinds that are watched, and a few classes of failure.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
-use weft_control_plane_core::model::Kind;
+use std::borrow::Cow;
 
+use weft_control_plane_core::model::Kind;
+use weft_exposition::handles::{Counter, Each, Gauge, Registry, Words};
+
+use super::catalog;
 use crate::clock::unix_now;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Of {
     kind: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Event {
     kind: &'static str,
     event: Seen,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Failure {
     kind: &'static str,
     reason: Failed,
 }
 
+impl Words for Of {
+    fn words(&self) -> Vec<Cow<'static, str>> {
+        vec![self.kind.into()]
+    }
+}
+
+impl Words for Event {
+    fn words(&self) -> Vec<Cow<'static, str>> {
+        vec![self.kind.into(), format!("{:?}", self.event).into()]
+    }
+}
+
+impl Words for Failure {
+    fn words(&self) -> Vec<Cow<'static, str>> {
+        vec![self.kind.into(), format!("{:?}", self.reason).into()]
+    }
+}
+
 /// What happened to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the label's values")]
 pub enum Seen {
     Applied,
@@ -37,7 +54,7 @@ pub enum Seen {
 }
 
 /// Why a list or a watch failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the label's values")]
 pub enum Failed {
     Request,
@@ -54,10 +71,10 @@ pub enum Failed {
 /// Handles of the watches' metrics.
 #[derive(Debug, Clone, Default)]
 pub struct WatchMetrics {
-    events: Family<Event, Counter>,
-    lists: Family<Of, Counter>,
-    failures: Family<Failure, Counter>,
-    contact: Family<Of, Gauge>,
+    events: Each<Event, Counter>,
+    lists: Each<Of, Counter>,
+    failures: Each<Failure, Counter>,
+    contact: Each<Of, Gauge>,
     /// 1 once every kind that has to be there was listed.
     pub synced: Gauge,
     /// Objects that could not be read and are not in force.
@@ -68,56 +85,35 @@ impl WatchMetrics {
     /// Registers everything in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("watch_events", "Events of watches by kind", metrics.events.clone());
-        registry.register(
-            "watch_lists",
-            "Lists begun by kind; one at the start, more after an expiry or an outage",
-            metrics.lists.clone(),
-        );
-        registry.register(
-            "watch_failures",
-            "Lists and watches that failed, by kind and why",
-            metrics.failures.clone(),
-        );
-        registry.register_with_unit(
-            "watch_contact_timestamp",
-            "When the API server was last heard of for a kind, since 1970",
-            Unit::Seconds,
-            metrics.contact.clone(),
-        );
-        registry.register(
-            "synced",
-            "1 once every kind that has to be there was listed",
-            metrics.synced.clone(),
-        );
-        registry.register(
-            "objects_unreadable",
-            "Objects that could not be read and are not in force",
-            metrics.unreadable.clone(),
-        );
+        registry.register(&catalog::WATCH_EVENTS, metrics.events.clone());
+        registry.register(&catalog::WATCH_LISTS, metrics.lists.clone());
+        registry.register(&catalog::WATCH_FAILURES, metrics.failures.clone());
+        registry.register(&catalog::WATCH_CONTACT, metrics.contact.clone());
+        registry.register(&catalog::SYNCED, metrics.synced.clone());
+        registry.register(&catalog::UNREADABLE, metrics.unreadable.clone());
         metrics
     }
 
     /// An object was seen or went.
     pub fn seen(&self, kind: Kind, event: Seen) {
-        self.events.get_or_create(&Event { kind: kind.as_str(), event }).inc();
+        self.events.of(&Event { kind: kind.as_str(), event }).inc();
         self.well(kind);
     }
 
     /// A list begins.
     pub fn listed(&self, kind: Kind) {
-        self.lists.get_or_create(&Of { kind: kind.as_str() }).inc();
+        self.lists.of(&Of { kind: kind.as_str() }).inc();
         self.well(kind);
     }
 
     /// A list or a watch failed.
     pub fn failed(&self, kind: Kind, reason: Failed) {
-        self.failures.get_or_create(&Failure { kind: kind.as_str(), reason }).inc();
+        self.failures.of(&Failure { kind: kind.as_str(), reason }).inc();
     }
 
     /// The server answered.
     pub fn well(&self, kind: Kind) {
         let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
-        self.contact.get_or_create(&Of { kind: kind.as_str() }).set(now);
+        self.contact.of(&Of { kind: kind.as_str() }).set(now);
     }
 }

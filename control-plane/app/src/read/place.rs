@@ -7,7 +7,7 @@ use gateway_api::experimental::httproutes::HttpRoute;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
-use weft_k8s::{AuthorizationPolicy, Mesh, TlsPolicy, TrafficPolicy};
+use weft_k8s::{AuthorizationPolicy, Mesh, TelemetryPolicy, TlsPolicy, TrafficPolicy};
 
 use super::{Fault, yaml};
 
@@ -21,6 +21,7 @@ pub(super) fn fault(kind: &str, line: u64, text: &str) -> Option<Fault> {
         "GRPCRoute" => of::<GrpcRoute>(line, text),
         "AuthorizationPolicy" => of::<AuthorizationPolicy>(line, text),
         "TrafficPolicy" => of::<TrafficPolicy>(line, text),
+        "TelemetryPolicy" => of::<TelemetryPolicy>(line, text),
         "TlsPolicy" => of::<TlsPolicy>(line, text),
         "Mesh" => of::<Mesh>(line, text),
         _ => None,

@@ -13,7 +13,7 @@ use weft_proto::names::Workload;
 use weft_proto::v1;
 use weft_proto::v1::discovery_request::Message;
 
-use super::{Serve, retry_after};
+use super::{Line, Serve, retry_after};
 use crate::clock::unix_now;
 use crate::encode;
 use crate::metrics::{Metrics, Outcome};
@@ -66,7 +66,7 @@ pub(super) async fn run(
     let address = caller.peer.address;
     let End(outcome, last) = match greet(&caller, &mut requests).await {
         Err(end) => end,
-        Ok((workload, version, session)) => {
+        Ok((Greeting { workload, version, observes }, session)) => {
             let seat = serve.interests.seat();
             let entry = serve.status.enter(Sidecar {
                 progress: seat.progress(),
@@ -75,6 +75,7 @@ pub(super) async fn run(
                 version,
                 address: address.to_string(),
                 certificate_ends: caller.proven.not_after,
+                line: observes.then(|| Line(sender.clone())),
                 ..Sidecar::default()
             });
             tracing::info!(%workload, %address, "sidecar connected");
@@ -108,11 +109,19 @@ pub(super) async fn run(
     }
 }
 
+/// Who greets.
+struct Greeting {
+    workload: Workload,
+    version: String,
+    /// It understands a Summons.
+    observes: bool,
+}
+
 /// Takes the Hello.
 async fn greet(
     caller: &Caller,
     requests: &mut Streaming<v1::DiscoveryRequest>,
-) -> Result<(Workload, String, Session), End> {
+) -> Result<(Greeting, Session), End> {
     if caller.proven.not_after <= unix_now() {
         let text = "the certificate has expired: call Identity.Sign with a join token";
         return Err(refuse(Outcome::Expired, Status::unauthenticated(text)));
@@ -134,8 +143,9 @@ async fn greet(
     }
     let mut version = hello.version.clone();
     version.truncate(version.floor_char_boundary(VERSION_TEXT));
+    let observes = hello.observes;
     let session = Session::open(opening(hello)?).map_err(|error| misuse(&error.to_string()))?;
-    Ok((workload, version, session))
+    Ok((Greeting { workload, version, observes }, session))
 }
 
 impl Stream<'_> {

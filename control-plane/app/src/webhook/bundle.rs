@@ -1,5 +1,5 @@
-//! Keeps what the API server trusts when it calls the webhook: `caBundle` of the
-//! MutatingWebhookConfiguration, equal to the mesh's roots.
+//! Keeps what the API server trusts when it calls this port: `caBundle` of the MutatingWebhookConfiguration and
+//! of the APIService, equal to the mesh's roots.
 //!
 //! Before it: the Lease says whether this replica writes; the authority says what the roots are. After it:
 //! the API server shakes hands with any replica.
@@ -7,6 +7,7 @@
 //! Invariant: written by the leader only, and only where it differs; everything else of the configuration
 //! stays as whoever installed it wrote it.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +15,47 @@ use futures_util::StreamExt as _;
 use json_patch::{PatchOperation, jsonptr::PointerBuf};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Error};
+use kube::{Client, Error, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::authority::Authority;
 
-/// Name of the configuration. Source: the names of Weft's own chart.
-pub const CONFIGURATION: &str = "weft-injector";
+/// What holds a bundle.
+pub trait Bundled: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
+    /// Its name. Source: the names of Weft's own chart.
+    const NAME: &str;
+
+    /// What makes every bundle of it equal to the roots, and fails where it was changed since it was seen.
+    fn patch(&self, roots: &[u8]) -> Vec<PatchOperation>;
+}
+
+impl Bundled for MutatingWebhookConfiguration {
+    const NAME: &str = "weft-injector";
+
+    fn patch(&self, roots: &[u8]) -> Vec<PatchOperation> {
+        patch(self, roots)
+    }
+}
+
+impl Bundled for APIService {
+    const NAME: &str = "v1alpha1.observe.weft.dev";
+
+    fn patch(&self, roots: &[u8]) -> Vec<PatchOperation> {
+        let Some(spec) = self.spec.as_ref().filter(|spec| spec.service.is_some()) else { return Vec::new() };
+        if spec.ca_bundle.as_ref().is_some_and(|bundle| bundle.0 == roots) {
+            return Vec::new();
+        }
+        // Adding a member that is there replaces it. Source: RFC 6902 §4.1.
+        let path = PointerBuf::from_tokens(["spec", "caBundle"]);
+        let value = json!(ByteString(roots.to_vec()));
+        vec![PatchOperation::Add(json_patch::AddOperation { path, value })]
+    }
+}
 /// Pause after a write failed. Source: as for the Lease.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Who writes. Source: the installation's name.
@@ -33,26 +65,30 @@ const WRITER: &str = "weft-control-plane";
 ///
 /// # Cancel safety
 /// Dropping it stops that; the configuration stays as it is.
-pub async fn follow(client: Client, mut leading: watch::Receiver<bool>, authority: Arc<Authority>) {
+pub async fn follow<K: Bundled>(
+    client: Client,
+    mut leading: watch::Receiver<bool>,
+    authority: Arc<Authority>,
+) {
     loop {
         if leading.wait_for(|leads| *leads).await.is_err() {
             return;
         }
         tokio::select! {
-            () = keep(client.clone(), &authority) => {}
+            () = keep::<K>(client.clone(), &authority) => {}
             lost = leading.wait_for(|leads| !leads) => if lost.is_err() { return },
         }
     }
 }
 
 /// Watches the one object, and writes when it or the roots change.
-async fn keep(client: Client, authority: &Authority) {
-    let api: Api<MutatingWebhookConfiguration> = Api::all(client);
-    let only = watcher::Config::default().fields(&format!("metadata.name={CONFIGURATION}"));
+async fn keep<K: Bundled>(client: Client, authority: &Authority) {
+    let api: Api<K> = Api::all(client);
+    let only = watcher::Config::default().fields(&format!("metadata.name={}", K::NAME));
     let objects = watcher(api.clone(), only).default_backoff().applied_objects();
     tokio::pin!(objects);
     let mut changes = authority.changes();
-    let mut held: Option<MutatingWebhookConfiguration> = None;
+    let mut held: Option<K> = None;
     let mut failed = false;
     loop {
         let again =
@@ -60,7 +96,7 @@ async fn keep(client: Client, authority: &Authority) {
         tokio::select! {
             seen = objects.next() => match seen {
                 Some(Ok(object)) => held = Some(object),
-                Some(Err(error)) => tracing::warn!(%error, "{CONFIGURATION} cannot be watched"),
+                Some(Err(error)) => tracing::warn!(%error, "{} cannot be watched", K::NAME),
                 None => return,
             },
             _ = changes.changed() => {}
@@ -73,21 +109,17 @@ async fn keep(client: Client, authority: &Authority) {
     }
 }
 
-async fn write(
-    api: &Api<MutatingWebhookConfiguration>,
-    object: &MutatingWebhookConfiguration,
-    roots: &[u8],
-) -> Result<(), Error> {
-    let patch = patch(object, roots);
+async fn write<K: Bundled>(api: &Api<K>, object: &K, roots: &[u8]) -> Result<(), Error> {
+    let patch = object.patch(roots);
     if patch.is_empty() {
         return Ok(());
     }
     let params = PatchParams { field_manager: Some(WRITER.to_owned()), ..PatchParams::default() };
-    let written = api.patch(CONFIGURATION, &params, &Patch::<()>::Json(json_patch::Patch(patch))).await;
+    let written = api.patch(K::NAME, &params, &Patch::<()>::Json(json_patch::Patch(patch))).await;
     match written {
-        Ok(_) => tracing::info!("the API server trusts the mesh's roots when it calls the webhook"),
+        Ok(_) => tracing::info!("the API server trusts the mesh's roots when it calls {}", K::NAME),
         Err(error) => {
-            tracing::warn!(%error, "caBundle of {CONFIGURATION} was not written");
+            tracing::warn!(%error, "caBundle of {} was not written", K::NAME);
             return Err(error);
         }
     }
@@ -136,7 +168,10 @@ mod tests {
             })
         };
         let webhooks: Vec<_> = bundles.iter().enumerate().map(webhook).collect();
-        serde_json::from_value(json!({"metadata": {"name": CONFIGURATION}, "webhooks": webhooks})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": MutatingWebhookConfiguration::NAME}, "webhooks": webhooks}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -149,6 +184,33 @@ mod tests {
         let bundles = [Some("roots"), Some("roots"), Some("roots")];
         assert_eq!(value, serde_json::to_value(configuration(&bundles)).unwrap());
         assert_eq!(patch(&configuration(&bundles), b"roots"), []);
+    }
+
+    #[test]
+    fn the_api_services_bundle_is_written_where_it_differs() {
+        let service = |bundle: Option<&str>| -> APIService {
+            let bundle = bundle.map(|bundle| ByteString(bundle.as_bytes().to_vec()));
+            serde_json::from_value(json!({
+                "metadata": {"name": APIService::NAME},
+                "spec": {
+                    "caBundle": bundle,
+                    "group": "observe.weft.dev",
+                    "groupPriorityMinimum": 100,
+                    "service": {"name": "weft-control-plane", "namespace": "weft-system"},
+                    "versionPriority": 1,
+                },
+            }))
+            .unwrap()
+        };
+        assert_eq!(service(Some("roots")).patch(b"roots"), []);
+        for before in [None, Some("old")] {
+            let mut value = serde_json::to_value(service(before)).unwrap();
+            json_patch::patch(&mut value, &service(before).patch(b"roots")).unwrap();
+            assert_eq!(value, serde_json::to_value(service(Some("roots"))).unwrap());
+        }
+        let mut local = service(None);
+        local.spec.as_mut().unwrap().service = None;
+        assert_eq!(local.patch(b"roots"), [], "one that is served elsewhere has no bundle");
     }
 
     #[test]

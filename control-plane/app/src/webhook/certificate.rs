@@ -18,6 +18,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::authority::Authority;
 use crate::clock::unix_now;
+use crate::observe::front::offered::Offered;
 
 /// Longest time between looks at the certificate's age. Source: Weft's own; the wall clock may jump.
 const RENEWAL_CHECK: u64 = 60;
@@ -89,15 +90,15 @@ impl ResolvesServerCert for ServingCertificate {
     }
 }
 
-/// The server's configuration: TLS 1.3, no client certificate.
+/// The server's configuration: TLS 1.3; a client may show a certificate.
 ///
 /// # Errors
 /// The library refuses its own defaults.
 pub(super) fn server_config(own: Arc<ServingCertificate>) -> anyhow::Result<rustls::ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(Offered(provider)))
         .with_cert_resolver(own);
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)

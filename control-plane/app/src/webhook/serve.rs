@@ -1,4 +1,4 @@
-//! The webhook's port: TLS and HTTP with limits, one request a pod.
+//! The webhook's port: TLS and HTTP with limits, one request a pod; and what else is served there.
 //!
 //! Before it: `certificate`. After it: `review`.
 //!
@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +24,7 @@ use weft_control_plane_core::inject::{INJECT, NamespaceFacts};
 use super::metrics::{InjectMetrics, Outcome};
 use super::review::{Answer, answer};
 use super::{Namespaces, Notice, Settings};
+use crate::observe::front::offered::Shown;
 
 /// Connections at once. Source: Weft's own; an API server keeps a few dozen to one webhook.
 const CONNECTIONS: usize = 512;
@@ -56,11 +57,16 @@ pub struct Webhook {
 }
 
 /// Serves until stopped.
-pub(super) async fn serve(listener: TcpListener, tls: rustls::ServerConfig, webhook: Webhook) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: rustls::ServerConfig,
+    webhook: Webhook,
+    beside: Router,
+) {
     let (stop, metrics) = (webhook.stop.clone(), webhook.metrics.clone());
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    let router = webhook.router();
+    let router = webhook.router().merge(beside);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -90,6 +96,8 @@ async fn connection(socket: TcpStream, acceptor: TlsAcceptor, router: Router, st
         Ok(Err(error)) => return tracing::debug!(%error, "a handshake with the webhook failed"),
         Err(_) => return tracing::debug!("a handshake with the webhook took too long"),
     };
+    let shown: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let router = router.layer(Extension(Shown(shown.into())));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

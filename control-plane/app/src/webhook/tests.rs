@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use base64::Engine as _;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use weft_control_plane_core::inject::{INJECT, Injector, InjectorConfig};
 use weft_control_plane_core::model::{Kind, Model, ObjectKey, read};
@@ -116,7 +115,7 @@ fn authority() -> Arc<Authority> {
 }
 
 fn metrics() -> InjectMetrics {
-    InjectMetrics::register(&mut Registry::default())
+    InjectMetrics::register(&mut crate::metrics::registry())
 }
 
 fn told() -> (Notice, Arc<std::sync::Mutex<Vec<String>>>) {
@@ -239,6 +238,7 @@ fn running(folder: &Folder, authority: &Arc<Authority>, metrics: &InjectMetrics)
         namespaces: Arc::new(|name| (name != "new").then(|| meshed(name))),
         notice: told().0,
         metrics: metrics.clone(),
+        beside: axum::Router::new(),
         stop: CancellationToken::new(),
     };
     start(parts).unwrap()
@@ -263,7 +263,7 @@ async fn the_api_server_trusts_the_mesh_and_gets_an_answer_to_whatever_it_sends(
     ] {
         assert_eq!(call(&webhook, &authority, request).await.0, expected);
     }
-    let count = |outcome| metrics.injections.get_or_create(&By { outcome }).get();
+    let count = |outcome| metrics.injections.of(&outcome).get();
     assert_eq!((count(Outcome::Injected), count(Outcome::Invalid)), (2, 1));
 }
 

@@ -171,7 +171,12 @@ impl Stream {
 }
 
 pub fn hello(workload: &str, subscriptions: Vec<v1::Key>) -> v1::Hello {
-    v1::Hello { workload: workload.to_owned(), version: "0.1.0".to_owned(), held: Vec::new(), subscriptions }
+    v1::Hello {
+        workload: workload.to_owned(),
+        version: "0.1.0".to_owned(),
+        subscriptions,
+        ..v1::Hello::default()
+    }
 }
 
 pub fn outbound(name: &str) -> v1::Key {

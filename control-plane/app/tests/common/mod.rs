@@ -62,6 +62,7 @@ impl Folder {
             write_trust_anchors: None,
             certificate_life: Duration::from_secs(3600),
             intermediate: false,
+            observers: Vec::new(),
             max_streams: 100,
             ack_timeout: Duration::from_secs(30),
             ready_file: None,

@@ -15,6 +15,7 @@ use super::{
     outbound::{backend_protocol, routed},
     policy::Policies,
     protocol,
+    telemetry::Telling,
     world::{Member, World},
 };
 use crate::{
@@ -69,7 +70,12 @@ impl<'a> Served<'a> {
 }
 
 /// The Inbound of a pod.
-pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &Policies<'_>) -> Inbound {
+pub(super) fn inbound(
+    model: &Model,
+    pod: &Pod,
+    served: &Served<'_>,
+    (policies, telling): (&Policies<'_>, &Telling<'_>),
+) -> Inbound {
     let own = served.services.iter().filter(|service| service.namespace == pod.meta.key.namespace);
     let names: BTreeSet<&str> = own.map(|service| service.name.as_str()).collect();
     let tls = policies.tls(pod);
@@ -100,6 +106,7 @@ pub(super) fn inbound(model: &Model, pod: &Pod, served: &Served<'_>, policies: &
         services: served.services.iter().map(|service| service.path()).collect(),
         owner: pod.owner.clone(),
         probes: pod.probes.clone(),
+        telemetry: Box::new(telling.of(pod)),
         probe_sources: if pod.probes.is_empty() { Vec::new() } else { probe_sources(model, pod) },
     }
 }

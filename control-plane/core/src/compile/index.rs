@@ -104,6 +104,7 @@ impl Index {
             }
             Fact::Authorization(_)
             | Fact::Tls(_)
+            | Fact::Telemetry(_)
             | Fact::Mesh(_)
             | Fact::Unsupported(_)
             | Fact::Node(_)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use weft_k8s::MeshSpec;
 
+use super::telemetry::OfMesh;
 use crate::{
     config::{AccessLog, Mesh, MutualTls, UnknownDestination},
     model::Model,
@@ -21,6 +22,8 @@ pub(super) struct Settings {
     pub(super) settings: Mesh,
     /// mTLS where no TlsPolicy says otherwise.
     pub(super) tls: DefaultTls,
+    /// What it says of telemetry.
+    pub(super) telemetry: OfMesh,
 }
 
 /// mTLS where no TlsPolicy says otherwise.
@@ -49,11 +52,12 @@ pub(super) fn compile(model: &Model, report: &mut Report) -> Settings {
             .verdicts
             .push(Verdict { subject: Subject::Object, conditions: vec![condition] });
     }
+    let telemetry = OfMesh::new(&spec, &by);
     let tls = match spec.mutual_tls {
         Some(mode) => DefaultTls { mode: mutual_tls(mode), by },
         None => DefaultTls { mode: mutual_tls(weft_k8s::MutualTls::default()), by: String::new() },
     };
-    Settings { settings: fill(spec), tls }
+    Settings { settings: fill(spec), tls, telemetry }
 }
 
 fn fill(spec: MeshSpec) -> Mesh {
@@ -67,18 +71,23 @@ fn fill(spec: MeshSpec) -> Mesh {
         },
         trace_sampling_ppm: parts_per_million(tracing.sampling_percent.unwrap_or_default()),
         trace_per_second: tracing.per_second.unwrap_or_default(),
-        access_log: match spec.access_log.unwrap_or_default() {
-            weft_k8s::AccessLog::Off => AccessLog::Off,
-            weft_k8s::AccessLog::Errors => AccessLog::Errors,
-            weft_k8s::AccessLog::All => AccessLog::All,
-        },
+        access_log: access_log(spec.access_log.unwrap_or_default()),
         drain_linger: drain.linger.map_or(DRAIN_LINGER, Duration::from),
         drain_deadline: drain.deadline.map_or(DRAIN_DEADLINE, Duration::from),
     }
 }
 
+/// The contract's form of what is logged.
+pub(super) fn access_log(mode: weft_k8s::AccessLog) -> AccessLog {
+    match mode {
+        weft_k8s::AccessLog::Off => AccessLog::Off,
+        weft_k8s::AccessLog::Errors => AccessLog::Errors,
+        weft_k8s::AccessLog::All => AccessLog::All,
+    }
+}
+
 /// A percentage that was checked to be 0 to 100; the cast saturates.
-fn parts_per_million(percent: f64) -> u32 {
+pub(super) fn parts_per_million(percent: f64) -> u32 {
     (percent * 10_000.0).round() as u32
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_k8s::{AuthorizationPolicySpec, TlsPolicySpec};
+use weft_k8s::{AuthorizationPolicySpec, TelemetryPolicySpec, TlsPolicySpec};
 
 use super::{
     mesh::{DefaultTls, mutual_tls},
@@ -18,7 +18,7 @@ use crate::{
     config::{MutualTls, Resource},
     model::{Kind, Pod, Policy},
     report::{Condition, Reason, Report, Subject, Verdict},
-    validate::{authorization, settings},
+    validate::{authorization, settings, telemetry},
 };
 
 /// The policies about receiving that may apply in some namespaces.
@@ -97,6 +97,11 @@ pub(super) fn authorization(
 /// Says what became of a TlsPolicy.
 pub(super) fn tls(world: &World<'_>, policy: &Policy<TlsPolicySpec>, report: &mut Report) {
     verdicts(world, policy, &settings::tls(&policy.spec), report);
+}
+
+/// Says what became of a TelemetryPolicy.
+pub(super) fn telemetry(world: &World<'_>, policy: &Policy<TelemetryPolicySpec>, report: &mut Report) {
+    verdicts(world, policy, &telemetry::check(&policy.spec), report);
 }
 
 fn verdicts<S: Targets>(

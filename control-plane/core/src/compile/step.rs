@@ -21,7 +21,7 @@ use super::{
     mesh, outbound, policy, protocol, route,
     slot::{self, Slots},
     state::State,
-    traffic,
+    telemetry, traffic,
     work::Work,
     world::World,
 };
@@ -43,7 +43,7 @@ pub(super) fn run(model: &Model, index: &Index, mut work: Work, state: &mut Stat
     }
     attach(&world, &mut work, state, &mut report);
     stand_behind(&world, &mut work, state);
-    receive(&world, &work, &settings.tls, state);
+    receive(&world, &work, (&settings.tls, &settings.telemetry), state);
     for address in &work.service_addresses {
         let resources = address::of_services(&world, *address);
         state.put_all(ResourceType::Address, &address::prefix(*address), resources);
@@ -99,15 +99,21 @@ fn stand_behind(world: &World<'_>, work: &mut Work, state: &mut State) {
 }
 
 /// Inbounds of pods.
-fn receive(world: &World<'_>, work: &Work, default_tls: &mesh::DefaultTls, state: &mut State) {
+fn receive(
+    world: &World<'_>,
+    work: &Work,
+    (default_tls, mesh): (&mesh::DefaultTls, &telemetry::OfMesh),
+    state: &mut State,
+) {
     let namespaces: BTreeSet<&str> = work.pods.iter().map(|pod| pod.namespace.as_str()).collect();
     let policies = policy::Policies::new(world, &namespaces, default_tls);
+    let telling = telemetry::Telling::new(world, &namespaces, mesh);
     for key in &work.pods {
         let name = Key::new(ResourceType::Inbound, key.path());
         match world.model.pods.get(key).filter(|pod| !pod.ended) {
             Some(pod) => {
                 let served = inbound::Served::by(state.expected_of(key));
-                let inbound = inbound::inbound(world.model, pod, &served, &policies);
+                let inbound = inbound::inbound(world.model, pod, &served, (&policies, &telling));
                 state.put(name, Resource::Inbound(inbound));
             }
             None => state.drop(name),
@@ -129,6 +135,7 @@ fn say(world: &World<'_>, key: &ObjectKey, state: &mut State, report: &mut Repor
         }
         None if key.kind == crate::model::Kind::AuthorizationPolicy => state.drop(name()),
         Some(Fact::Tls(policy)) => policy::tls(world, policy, report),
+        Some(Fact::Telemetry(policy)) => policy::telemetry(world, policy, report),
         Some(Fact::Traffic(policy)) => traffic::report(world, policy, report),
         Some(Fact::Unsupported(meta)) => {
             let refused =

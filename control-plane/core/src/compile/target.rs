@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_k8s::{AuthorizationPolicySpec, TargetKind, TargetRef, TlsPolicySpec, TrafficPolicySpec};
+use weft_k8s::{
+    AuthorizationPolicySpec, TargetKind, TargetRef, TelemetryPolicySpec, TlsPolicySpec, TrafficPolicySpec,
+};
 
 use super::world::World;
 use crate::{
@@ -31,6 +33,13 @@ impl Targets for AuthorizationPolicySpec {
 }
 
 impl Targets for TlsPolicySpec {
+    const KINDS: &'static [TargetKind] = &[TargetKind::Workload, TargetKind::Namespace, TargetKind::Mesh];
+    fn targets(&self) -> &[TargetRef] {
+        &self.target_refs
+    }
+}
+
+impl Targets for TelemetryPolicySpec {
     const KINDS: &'static [TargetKind] = &[TargetKind::Workload, TargetKind::Namespace, TargetKind::Mesh];
     fn targets(&self) -> &[TargetRef] {
         &self.target_refs

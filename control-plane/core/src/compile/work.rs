@@ -9,7 +9,7 @@
 //! Route ────→ itself, its parents, their other routes       Mesh ──→ everything
 //! Node ─────→ its pods
 //! TrafficPolicy → itself, its targets, their other policies
-//! AuthorizationPolicy, TlsPolicy → itself, the pods of its namespace or of the mesh
+//! AuthorizationPolicy, TlsPolicy, TelemetryPolicy → itself, the pods of its namespace or of the mesh
 //! ```
 //!
 //! Invariant: too much may be listed, never too little. What follows from compiled results (the pods
@@ -90,6 +90,7 @@ impl Work {
             }
             Fact::Authorization(policy) => self.policy(model, key, &policy.spec.target_refs),
             Fact::Tls(policy) => self.policy(model, key, &policy.spec.target_refs),
+            Fact::Telemetry(policy) => self.policy(model, key, &policy.spec.target_refs),
             Fact::Mesh(_) => {
                 self.everything = true;
                 self.objects.insert(key.clone());

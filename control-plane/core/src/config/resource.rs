@@ -121,6 +121,8 @@ pub struct Inbound {
     pub probes: Vec<Probe>,
     /// Addresses they come from, sorted.
     pub probe_sources: Vec<IpAddr>,
+    /// What the workload tells about its requests.
+    pub telemetry: Box<super::Telemetry>,
 }
 
 /// One probe that a container declares.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TlsPolicySpec, TrafficPolicySpec};
+use weft_k8s::{AuthorizationPolicySpec, MeshSpec, TelemetryPolicySpec, TlsPolicySpec, TrafficPolicySpec};
 
 use super::{Kind, Meta, Model, Namespace, Node, ObjectKey, Pod, Policy, Route, Service, Slice};
 
@@ -27,6 +27,8 @@ pub(crate) enum Fact<'a> {
     Traffic(&'a Policy<TrafficPolicySpec>),
     /// Who must come with mTLS.
     Tls(&'a Policy<TlsPolicySpec>),
+    /// What is told about requests.
+    Telemetry(&'a Policy<TelemetryPolicySpec>),
     /// The mesh's settings.
     Mesh(&'a Policy<MeshSpec>),
     /// An object of a kind that is refused.
@@ -48,6 +50,7 @@ impl Model {
             Kind::AuthorizationPolicy => self.authorizations.get(key).map(Fact::Authorization),
             Kind::TrafficPolicy => self.traffic.get(key).map(Fact::Traffic),
             Kind::TlsPolicy => self.tls.get(key).map(Fact::Tls),
+            Kind::TelemetryPolicy => self.telemetry.get(key).map(Fact::Telemetry),
             Kind::Mesh => self.meshes.get(key).map(Fact::Mesh),
             Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
                 self.unsupported.get(key).map(Fact::Unsupported)
@@ -66,6 +69,7 @@ impl Model {
             (Kind::AuthorizationPolicy, self.authorizations.len()),
             (Kind::TrafficPolicy, self.traffic.len()),
             (Kind::TlsPolicy, self.tls.len()),
+            (Kind::TelemetryPolicy, self.telemetry.len()),
             (Kind::Mesh, self.meshes.len()),
             (Kind::Node, self.nodes.len()),
             (Kind::Namespace, self.namespaces.len()),
@@ -87,6 +91,7 @@ impl Model {
             Kind::AuthorizationPolicy => shift(&mut self.authorizations, &mut other.authorizations, key),
             Kind::TrafficPolicy => shift(&mut self.traffic, &mut other.traffic, key),
             Kind::TlsPolicy => shift(&mut self.tls, &mut other.tls, key),
+            Kind::TelemetryPolicy => shift(&mut self.telemetry, &mut other.telemetry, key),
             Kind::Mesh => shift(&mut self.meshes, &mut other.meshes, key),
             Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
                 shift(&mut self.unsupported, &mut other.unsupported, key);

@@ -12,7 +12,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use weft_k8s::{AuthorizationPolicy, Mesh, TlsPolicy, TrafficPolicy};
+use weft_k8s::{AuthorizationPolicy, Mesh, TelemetryPolicy, TlsPolicy, TrafficPolicy};
 
 use super::{Meta, Position};
 
@@ -41,6 +41,8 @@ pub enum Kind {
     TrafficPolicy,
     /// Weft's TlsPolicy.
     TlsPolicy,
+    /// Weft's TelemetryPolicy.
+    TelemetryPolicy,
     /// Weft's Mesh; it has no namespace.
     Mesh,
     /// Kubernetes Node; it has no namespace.
@@ -64,6 +66,7 @@ impl Kind {
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::TrafficPolicy => "TrafficPolicy",
             Self::TlsPolicy => "TlsPolicy",
+            Self::TelemetryPolicy => "TelemetryPolicy",
             Self::Mesh => "Mesh",
             Self::Node => "Node",
             Self::Namespace => "Namespace",
@@ -134,6 +137,8 @@ pub enum Object {
     TrafficPolicy(Box<TrafficPolicy>),
     /// Weft's TlsPolicy.
     TlsPolicy(Box<TlsPolicy>),
+    /// Weft's TelemetryPolicy.
+    TelemetryPolicy(Box<TelemetryPolicy>),
     /// Weft's Mesh.
     Mesh(Box<Mesh>),
     /// Kubernetes Node.
@@ -179,6 +184,7 @@ impl Object {
             Self::AuthorizationPolicy(object) => (Kind::AuthorizationPolicy, &object.metadata),
             Self::TrafficPolicy(object) => (Kind::TrafficPolicy, &object.metadata),
             Self::TlsPolicy(object) => (Kind::TlsPolicy, &object.metadata),
+            Self::TelemetryPolicy(object) => (Kind::TelemetryPolicy, &object.metadata),
             Self::Mesh(object) => (Kind::Mesh, &object.metadata),
             Self::Node(object) => (Kind::Node, &object.metadata),
             Self::Namespace(object) => (Kind::Namespace, &object.metadata),

@@ -280,6 +280,14 @@ fn own(kind: &str, spec: &str) -> String {
     format!("apiVersion: weft.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}")
 }
 
+fn telling(rest: &str) -> String {
+    format!("{{targetRefs: [{{kind: Namespace}}], {rest}}}")
+}
+
+fn collector(endpoint: &str, rest: &str) -> String {
+    telling(&format!("tracing: {{export: {{endpoint: '{endpoint}', {rest}}}}}"))
+}
+
 #[test]
 fn settings_out_of_range_are_refused_by_field() {
     let service = "targetRefs: [{kind: Service, name: s}]";
@@ -299,6 +307,25 @@ fn settings_out_of_range_are_refused_by_field() {
             "{targetRefs: [{kind: Namespace}], mode: Strict, ports: [{port: 1, mode: Strict}, {port: 1, mode: Permissive}]}".to_owned(),
             "port 1 is there twice",
         ),
+        ("TelemetryPolicy", "{targetRefs: [{kind: Namespace}]}".to_owned(), "says something of tracing"),
+        ("TelemetryPolicy", telling("tracing: {samplingPercent: 101}"), "tracing.samplingPercent is not 0 to 100"),
+        ("TelemetryPolicy", telling("tracing: {perSecond: 1000001}"), "tracing.perSecond is above"),
+        ("TelemetryPolicy", telling("accessLog: {samplingPercent: -1}"), "accessLog.samplingPercent is not 0 to 100"),
+        ("TelemetryPolicy", telling("accessLog: {query: ['']}"), "accessLog.query"),
+        ("TelemetryPolicy", telling("accessLog: {headers: [{name: who, header: Cookie}]}"), "a header field that holds a secret"),
+        ("TelemetryPolicy", telling("tracing: {attributes: [{name: 'a b', header: x-a}]}"), "is no name"),
+        ("TelemetryPolicy", collector("jaeger:4317", ""), "begins neither with http://"),
+        ("TelemetryPolicy", collector("http://", ""), "has no host and port"),
+        ("TelemetryPolicy", collector("http://jaeger:0", ""), "has no host and port"),
+        ("TelemetryPolicy", collector("http://a:b@jaeger", ""), "holds a user"),
+        ("TelemetryPolicy", collector("http://jaeger/?key=1", ""), "has a path with other characters"),
+        ("TelemetryPolicy", collector("http://jaeger/otlp", ""), "has a path, of which OtlpGrpc has none"),
+        ("TelemetryPolicy", collector("http://[10.0.0.1]:1", ""), "no IPv6 address"),
+        ("TelemetryPolicy", collector("https://jaeger", ""), "caBundle goes with"),
+        ("TelemetryPolicy", collector("https://jaeger", "caBundle: roots.pem"), "caBundle does not begin with"),
+        ("TelemetryPolicy", collector("http://jaeger", "timeout: 0s"), "timeout is 0s"),
+        ("TelemetryPolicy", collector("http://jaeger", "headers: [{name: Host, value: a}]"), "Host is written by the sidecar"),
+        ("TelemetryPolicy", collector("http://jaeger", "headers: [{name: a, value: b}, {name: A, value: b}]"), "A is there twice"),
         ("Mesh", "{trustDomain: 'Not A Domain'}".to_owned(), "is no trust domain"),
         ("Mesh", "{tracing: {samplingPercent: 101}}".to_owned(), "is not 0 to 100"),
     ] {
@@ -307,6 +334,14 @@ fn settings_out_of_range_are_refused_by_field() {
     }
     for (kind, spec) in [
         ("TrafficPolicy", format!("{{{service}, requestTimeout: 0s, outlier: {{consecutiveFailures: 0}}}}")),
+        (
+            "TelemetryPolicy",
+            collector(
+                "http://[fd00::7]:4318/otlp",
+                "protocol: OtlpHttp, headers: [{name: x-key, value: a b}]",
+            ),
+        ),
+        ("TelemetryPolicy", collector("http://zipkin", "protocol: Zipkin, timeout: 100ms")),
         ("Mesh", "{trustDomain: example.org, tracing: {samplingPercent: 0.5}}".to_owned()),
     ] {
         assert_eq!(problems(&own(kind, &spec)), Vec::<String>::new(), "{spec}");

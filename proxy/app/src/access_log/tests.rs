@@ -187,7 +187,7 @@ fn full() -> Box<Entry> {
         },
         1,
     )
-    .decide_connection(Moment(0));
+    .decide_connection(0, Moment(0));
     entry
 }
 

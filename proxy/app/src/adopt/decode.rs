@@ -19,6 +19,7 @@ use weft_proxy_core::{Identity, Invalid, Name, WorkloadName, spec};
 
 use super::key::{Key, Kind};
 use super::route::each;
+use super::telemetry::telemetry;
 use super::{policy, route};
 
 /// The roots of one trust domain.
@@ -100,11 +101,7 @@ fn mesh(wire: v1::Mesh) -> Read<spec::Mesh> {
         }
         v1::UnknownDestination::Refuse => spec::UnknownDestination::Refuse,
     };
-    let access_log = match known("access_log", wire.access_log)? {
-        v1::AccessLog::Unspecified | v1::AccessLog::Errors => spec::AccessLog::Errors,
-        v1::AccessLog::Off => spec::AccessLog::Off,
-        v1::AccessLog::All => spec::AccessLog::All,
-    };
+    let access_log = access_log(wire.access_log)?;
     if wire.trace_sampling_ppm > 1_000_000 {
         return Err(Invalid::new("trace_sampling_ppm", "more than 1000000 parts per million"));
     }
@@ -118,6 +115,15 @@ fn mesh(wire: v1::Mesh) -> Read<spec::Mesh> {
         access_log,
         drain_linger: span("drain_linger", wire.drain_linger)?.unwrap_or(default.drain_linger),
         drain_deadline: span("drain_deadline", wire.drain_deadline)?.unwrap_or(default.drain_deadline),
+    })
+}
+
+/// Reads what is logged.
+pub(super) fn access_log(wire: i32) -> Read<spec::AccessLog> {
+    Ok(match known("access_log", wire)? {
+        v1::AccessLog::Unspecified | v1::AccessLog::Errors => spec::AccessLog::Errors,
+        v1::AccessLog::Off => spec::AccessLog::Off,
+        v1::AccessLog::All => spec::AccessLog::All,
     })
 }
 
@@ -161,6 +167,7 @@ fn inbound(wire: v1::Inbound) -> Read<spec::Inbound> {
         probe_sources: each("probe_sources", wire.probe_sources, |text| {
             text.parse().map_err(|_| Invalid::new("", format!("{text:?} is not an IP address")))
         })?,
+        telemetry: wire.telemetry.map(telemetry).transpose()?.map(Arc::new),
     })
 }
 

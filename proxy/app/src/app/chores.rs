@@ -11,16 +11,19 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use weft_proxy_core::spec;
+use weft_proxy_core::{Inbound, spec};
 
+use super::standing::Standing;
 use super::thread::Threads;
-use crate::access_log::{Mode, Policy};
+use crate::access_log::policy::ALL_PPM;
+use crate::access_log::{Format, Mode, Policy};
 use crate::admin::Sidecar;
 use crate::certify::{CertificateStatus, Credentials};
 use crate::plane::Plane;
 use crate::settings::{AccessLogChoice, Settings};
 use crate::subscribe::StreamStatus;
-use crate::trace::export::Origin;
+use crate::trace::follow::Follower;
+use crate::trace::origin::Origin;
 
 /// How far the sidecar's life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,11 +105,13 @@ fn advance(stage: &watch::Sender<Stage>, to: Stage) {
 }
 
 /// Follows what the mesh says about telemetry, and keeps the gauges of certificate and configuration.
-pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
+pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>, mut traces: Follower) {
     let (mut certificate, mut stream) = (desk.certificate.clone(), desk.stream.clone());
     let mut changes = desk.plane.snapshots.changes();
+    let mut standing = Standing::default();
     loop {
-        settle(&desk, &origin);
+        settle(&desk, &origin, &mut traces);
+        standing.show(&desk);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             changed = certificate.changed() => if changed.is_err() { return },
@@ -115,31 +120,61 @@ pub(super) async fn follow(desk: Arc<Desk>, origin: Arc<ArcSwap<Origin>>) {
     }
 }
 
-fn settle(desk: &Desk, origin: &ArcSwap<Origin>) {
+fn settle(desk: &Desk, origin: &ArcSwap<Origin>, traces: &mut Follower) {
     let snapshot = desk.plane.snapshot();
     let telemetry = &desk.plane.telemetry;
-    telemetry.log.set(Policy::of(match (desk.settings.access_log, snapshot.mesh.access_log) {
+    let told = snapshot.inbound.as_ref().and_then(|inbound| inbound.telemetry.as_deref());
+    telemetry.log.set(log_policy(desk.settings.access_log, &snapshot.mesh, told));
+    telemetry.tell_callers(told.is_some_and(|told| told.response_headers));
+    if let Some(inbound) = &snapshot.inbound {
+        traces.follow(told, &snapshot.mesh);
+        let told = told_by(&origin.load(), inbound);
+        if **origin.load() != told {
+            origin.store(Arc::new(told));
+        }
+    }
+}
+
+/// What is logged: which requests, as the pod itself says, else its policies, else the Mesh; how, as the
+/// policies say.
+fn log_policy(own: AccessLogChoice, mesh: &spec::Mesh, told: Option<&spec::Telemetry>) -> Policy {
+    let mode = match (own, told.map_or(mesh.access_log, |told| told.access_log)) {
         (AccessLogChoice::Off, _) | (AccessLogChoice::Mesh, spec::AccessLog::Off) => Mode::Off,
         (AccessLogChoice::All, _) | (AccessLogChoice::Mesh, spec::AccessLog::All) => Mode::All,
         (AccessLogChoice::Errors, _) | (AccessLogChoice::Mesh, spec::AccessLog::Errors) => Mode::Errors,
-    }));
-    if desk.settings.otlp.is_some() {
-        let workers = u32::try_from(desk.settings.workers.get()).unwrap_or(1);
-        let share = snapshot.mesh.trace_per_second.div_ceil(workers);
-        telemetry.sampling.set(snapshot.mesh.trace_sampling_ppm, share);
+    };
+    let Some(told) = told else { return Policy::of(mode) };
+    Policy {
+        mode,
+        ppm: told.access_log_sampling_ppm.unwrap_or(ALL_PPM),
+        format: match told.access_log_format {
+            spec::LogFormat::Weft => Format::Weft,
+            spec::LogFormat::Ecs => Format::Ecs,
+        },
+        query: told.access_log_query.clone(),
+        headers: told
+            .access_log_headers
+            .iter()
+            .map(|field| (Arc::clone(&field.name), field.header.clone()))
+            .collect(),
     }
-    if let Some(inbound) = &snapshot.inbound
-        && !inbound.owner.is_empty()
-        && origin.load().workload != *inbound.owner
-    {
-        let old = origin.load_full();
-        origin.store(Arc::new(Origin { workload: inbound.owner.to_string(), ..(*old).clone() }));
+}
+
+/// Who this is, with what the control plane knows of it.
+fn told_by(known: &Origin, inbound: &Inbound) -> Origin {
+    let mut origin = known.clone();
+    let learn = |what: &mut String, told: &str| {
+        if !told.is_empty() {
+            told.clone_into(what);
+        }
+    };
+    learn(&mut origin.workload, &inbound.owner);
+    if let Some(telemetry) = &inbound.telemetry {
+        learn(&mut origin.node, &telemetry.node);
+        learn(&mut origin.zone, &telemetry.zone);
+        learn(&mut origin.version, &telemetry.version);
     }
-    let plain = telemetry.metrics.plain();
-    let stream = desk.stream.borrow();
-    plain.config.connect(stream.connected);
-    plain.config.adopt(stream.generation, stream.last_epoch.saturating_mul(1_000_000_000));
-    plain.certificate.renew(desk.certificate.borrow().not_after);
+    origin
 }
 
 /// Lets go, now and then, of series that nobody uses.

@@ -114,19 +114,26 @@ async fn serve(
         task.abort();
     }
     worker.live.drain();
-    let emptied = async {
-        while worker.places.taken() > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
     tokio::select! {
-        () = emptied => {}
+        () = emptied(&worker, LOOK) => {}
         _ = stage.wait_for(|stage| *stage == Stage::Cutting) => {
             tracing::warn!(connections = worker.places.taken(), "the drain's deadline passed; cutting");
+            worker.ledger.cut();
             worker.sweep.cut();
+            // What is relayed ends by itself and says so; what is not ends with this thread.
+            let _ = tokio::time::timeout(CUT, emptied(&worker, CUT / 20)).await;
         }
     }
 }
+
+async fn emptied(worker: &Worker, look: Duration) {
+    while worker.places.taken() > 0 {
+        tokio::time::sleep(look).await;
+    }
+}
+
+/// How long connections that were cut may take to end. Source: half of what the chores wait for the threads.
+const CUT: Duration = Duration::from_secs(1);
 
 /// How often a draining thread looks whether its connections have ended. Source: as often as the tick.
 const LOOK: Duration = Duration::from_millis(50);
@@ -139,10 +146,10 @@ async fn listen(worker: Rc<Worker>, listener: Listener, door: Door) {
             worker.ledger.metrics().plain().limit("connections").up();
             continue;
         };
-        let Some(accepted) = accept(tcp, client, &door) else {
+        let accepted = accept(tcp, client, &door);
+        if accepted.is_astray() {
             tracing::warn!(%client, ?door, "a connection came to the listener itself, not by redirection");
-            continue;
-        };
+        }
         let worker = worker.clone();
         let outward = matches!(door, Door::Outbound | Door::Service(_));
         tokio::task::spawn_local(async move {

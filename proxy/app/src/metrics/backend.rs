@@ -38,6 +38,8 @@ pub struct BackendMeter {
     pub(super) fallback: AtomicU64,
     pub(super) budget_spent: AtomicU64,
     pub(super) pending: AtomicI64,
+    pub(super) ready: AtomicI64,
+    pub(super) openings: AtomicU64,
 }
 
 impl BackendMeter {
@@ -56,6 +58,10 @@ impl BackendMeter {
         self.out.fetch_add(i64::from(now.ejected) - i64::from(before.ejected), Ordering::Relaxed);
         self.open.fetch_add(i64::from(now.open()) - i64::from(before.open()), Ordering::Relaxed);
         self.pending.fetch_add(i64::from(now.waiting) - i64::from(before.waiting), Ordering::Relaxed);
+        self.ready.fetch_add(i64::from(now.ready) - i64::from(before.ready), Ordering::Relaxed);
+        if now.open() && !before.open() {
+            self.openings.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A request was refused because too many wait or too many connections are open.

@@ -15,8 +15,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use weft_proxy_core::{Reason, reason};
 
+use super::exemplars::{Exemplars, Seen};
 pub use super::labels::{Direction, EdgeLabels, Party, Protocol, Security, UNKNOWN};
 use super::latency::Latency;
+use super::sizes::Sizes;
 
 /// How one request ended, as counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +102,15 @@ struct Slot {
     count: AtomicU64,
 }
 
+/// How requests of an edge are spread; made when the first of them ends.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    pub(super) duration: Latency,
+    pub(super) first_byte: Latency,
+    pub(super) request: Sizes,
+    pub(super) response: Sizes,
+}
+
 /// One worker's counters of one edge.
 #[derive(Debug)]
 pub struct Edge {
@@ -108,7 +119,8 @@ pub struct Edge {
     near: [Slot; NEAR],
     far: OnceLock<Box<[Slot; FAR]>>,
     other: AtomicU64,
-    latency: OnceLock<Box<Latency>>,
+    shapes: OnceLock<Box<Shapes>>,
+    exemplars: OnceLock<Box<Exemplars>>,
     pub(super) bytes_up: AtomicU64,
     pub(super) bytes_down: AtomicU64,
     pub(super) retries: AtomicU64,
@@ -129,7 +141,8 @@ impl Edge {
             near: Default::default(),
             far: OnceLock::new(),
             other: AtomicU64::new(0),
-            latency: OnceLock::new(),
+            shapes: OnceLock::new(),
+            exemplars: OnceLock::new(),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -147,8 +160,21 @@ impl Edge {
     /// Counts one request that ended.
     pub fn request(&self, outcome: Outcome, took: Duration, bytes_up: u64, bytes_down: u64) {
         self.outcome(outcome);
-        self.latency.get_or_init(Box::default).add(took);
+        let shapes = self.shapes.get_or_init(Box::default);
+        shapes.duration.add(took);
+        shapes.request.add(bytes_up);
+        shapes.response.add(bytes_down);
         self.bytes(bytes_up, bytes_down);
+    }
+
+    /// Counts how long a request waited for its answer's head.
+    pub fn first_byte(&self, after: Duration) {
+        self.shapes.get_or_init(Box::default).first_byte.add(after);
+    }
+
+    /// A request that is kept as a trace ended.
+    pub fn traced(&self, seen: Seen) {
+        self.exemplars.get_or_init(Box::default).see(seen);
     }
 
     /// Counts one attempt beyond a request's first.
@@ -192,9 +218,14 @@ impl Edge {
             .map(|(key, count)| (Outcome(key), count))
     }
 
-    /// The durations, once there is one.
-    pub(super) fn latency(&self) -> Option<&Latency> {
-        self.latency.get().map(Box::as_ref)
+    /// Durations and sizes, once there is one.
+    pub(super) fn shapes(&self) -> Option<&Shapes> {
+        self.shapes.get().map(Box::as_ref)
+    }
+
+    /// Requests that are traces, once there is one.
+    pub(super) fn exemplars(&self) -> Option<&Exemplars> {
+        self.exemplars.get().map(Box::as_ref)
     }
 
     /// How many series the edge took from the budget.
@@ -263,12 +294,20 @@ impl<V> Default for Kept<V> {
 }
 
 impl<V> Kept<V> {
+    /// Lets go of the handles of an older snapshot: what has no traffic would hold on to them.
+    pub fn renew(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.by_key.clear();
+            self.epoch = epoch;
+        }
+    }
+
     /// The handle for `key` in the snapshot `epoch`, resolved with `resolve` when it is first asked for.
     /// Handles of an older snapshot are let go.
     pub fn find(&mut self, epoch: u64, key: (u64, u64), resolve: impl FnOnce() -> Arc<V>) -> &Arc<V> {
-        if self.epoch != epoch || self.by_key.len() >= KEPT {
+        self.renew(epoch);
+        if self.by_key.len() >= KEPT {
             self.by_key.clear();
-            self.epoch = epoch;
         }
         self.by_key.entry(key).or_insert_with(resolve)
     }

@@ -1,15 +1,16 @@
-//! Counters without a peer or a route: limits, TLS, lookups, configuration, certificate, dropped telemetry.
+//! Counters without a peer or a route: limits, TLS, lookups, dropped telemetry.
 //!
 //! Each room adds to the few that are its own.
 //!
 //! Invariant: label values come from closed enums or from the code, never from the network.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use weft_proxy_core::Probe;
 
 use super::edge::Direction;
+use super::own::{Certificate, Config};
 
 /// A counter that only rises.
 #[derive(Debug, Default)]
@@ -63,6 +64,90 @@ impl Handshake {
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
             Self::BadCertificate => "bad_certificate",
+        }
+    }
+}
+
+/// The group on which a handshake agreed. Every connection of the mesh is TLS 1.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Group {
+    /// ML-KEM-768 together with X25519.
+    Hybrid,
+    /// X25519 alone.
+    X25519,
+    /// Another.
+    Other,
+}
+
+impl Group {
+    /// All groups, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Hybrid, Self::X25519, Self::Other];
+
+    /// The group of this name.
+    #[must_use]
+    pub fn of(name: Option<&str>) -> Self {
+        Self::ALL.into_iter().find(|group| Some(group.name()) == name).unwrap_or(Self::Other)
+    }
+
+    /// The word in labels. Source: IANA's registry of TLS supported groups.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hybrid => "X25519MLKEM768",
+            Self::X25519 => "X25519",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Whose name was resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// The control plane's.
+    ControlPlane,
+    /// A collector's of traces.
+    Collector,
+}
+
+impl Purpose {
+    /// All purposes, in the order of their declaration.
+    pub const ALL: [Self; 2] = [Self::ControlPlane, Self::Collector];
+
+    /// The word in labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control_plane",
+            Self::Collector => "collector",
+        }
+    }
+}
+
+/// How the resolution of a name ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Naming {
+    /// There are addresses.
+    Found,
+    /// The resolver said no, or nothing useful.
+    Failed,
+    /// No answer within the deadline.
+    TimedOut,
+}
+
+impl Naming {
+    /// All outcomes, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Found, Self::Failed, Self::TimedOut];
+
+    /// The word in labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
         }
     }
 }
@@ -169,98 +254,16 @@ pub struct Plain {
     dropped: [Count; Dropped::ALL.len()],
     guesses: [[Count; Guess::ALL.len()]; 2],
     probes: [Count; Probe::ALL.len()],
-    limits: Mutex<Vec<(&'static str, Arc<Count>)>>,
+    agreed: [[Count; Group::ALL.len()]; 2],
+    failures: [Named; 2],
+    names: [[Count; Naming::ALL.len()]; Purpose::ALL.len()],
+    limits: Named,
     /// Spans that a collector took.
     pub spans_exported: Count,
     /// State of the configuration.
     pub config: Config,
     /// State of the own certificate.
     pub certificate: Certificate,
-}
-
-/// State of the configuration.
-#[derive(Debug, Default)]
-pub struct Config {
-    /// Epochs taken into use.
-    pub adopted: Count,
-    /// Resources refused.
-    pub refused: Count,
-    /// Times the stream to the control plane was opened.
-    pub connects: Count,
-    generation: AtomicU64,
-    adopted_at: AtomicU64,
-    connected: AtomicBool,
-}
-
-impl Config {
-    /// A new epoch is in use since `unix_nanos`.
-    pub fn adopt(&self, generation: u64, unix_nanos: u64) {
-        self.adopted.up();
-        self.generation.store(generation, Ordering::Relaxed);
-        self.adopted_at.store(unix_nanos, Ordering::Relaxed);
-    }
-
-    /// The stream to the control plane opened or was lost.
-    pub fn connect(&self, connected: bool) {
-        if connected {
-            self.connects.up();
-        }
-        self.connected.store(connected, Ordering::Relaxed);
-    }
-
-    /// The epoch in use.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    /// Since when it is in use, in nanoseconds since 1970; 0 for never.
-    #[must_use]
-    pub fn adopted_at(&self) -> u64 {
-        self.adopted_at.load(Ordering::Relaxed)
-    }
-
-    /// Whether the stream to the control plane is open.
-    #[must_use]
-    pub fn connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
-    }
-}
-
-/// State of the own certificate.
-#[derive(Debug, Default)]
-pub struct Certificate {
-    /// Certificates obtained.
-    pub renewed: Count,
-    /// Attempts to obtain one that failed.
-    pub failed: Count,
-    not_after: AtomicU64,
-    trust_not_after: AtomicU64,
-}
-
-impl Certificate {
-    /// A certificate is in use that expires at `unix_seconds`.
-    pub fn renew(&self, unix_seconds: u64) {
-        self.renewed.up();
-        self.not_after.store(unix_seconds, Ordering::Relaxed);
-    }
-
-    /// The trust bundle in use; `unix_seconds` when the first of its roots expires.
-    pub fn trust(&self, unix_seconds: u64) {
-        self.trust_not_after.store(unix_seconds, Ordering::Relaxed);
-    }
-
-    /// When the certificate expires, in seconds since 1970; 0 for none.
-    #[must_use]
-    pub fn not_after(&self) -> u64 {
-        self.not_after.load(Ordering::Relaxed)
-    }
-
-    /// When the first root expires, in seconds since 1970; 0 for none.
-    #[must_use]
-    pub fn trust_not_after(&self) -> u64 {
-        self.trust_not_after.load(Ordering::Relaxed)
-    }
 }
 
 impl Plain {
@@ -294,20 +297,55 @@ impl Plain {
         &self.dropped[kind as usize]
     }
 
+    /// TLS connections of a direction that agreed on this.
+    #[must_use]
+    pub fn agreed(&self, direction: Direction, group: Group) -> &Count {
+        &self.agreed[usize::from(direction == Direction::Outbound)][group as usize]
+    }
+
+    /// Handshakes of a direction that failed for `cause`, a word of the code's own. Takes a lock.
+    pub fn failures(&self, direction: Direction) -> &Named {
+        &self.failures[usize::from(direction == Direction::Outbound)]
+    }
+
+    /// Names that were resolved for a purpose, and how that ended.
+    #[must_use]
+    pub fn names(&self, purpose: Purpose, outcome: Naming) -> &Count {
+        &self.names[purpose as usize][outcome as usize]
+    }
+
     /// How often a limit was hit, by the limit's name in ARCHITECTURE.md. Takes a lock: keep the handle
     /// where the limit may be hit often.
     pub fn limit(&self, name: &'static str) -> Arc<Count> {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, count)) = limits.iter().find(|(known, _)| *known == name) {
-            return Arc::clone(count);
-        }
-        let count = Arc::new(Count::default());
-        limits.push((name, Arc::clone(&count)));
-        count
+        self.limits.of(name)
     }
 
     /// All limits asked for so far.
     pub fn limits(&self) -> Vec<(&'static str, Arc<Count>)> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.limits.all()
+    }
+}
+
+/// Counts by a word of the code's own.
+#[derive(Debug, Default)]
+pub struct Named(Mutex<Vec<(&'static str, Arc<Count>)>>);
+
+impl Named {
+    /// The count of this word. Takes a lock.
+    pub fn of(&self, name: &'static str) -> Arc<Count> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, count)) = held.iter().find(|(known, _)| *known == name) {
+            return Arc::clone(count);
+        }
+        let count = Arc::new(Count::default());
+        held.push((name, Arc::clone(&count)));
+        count
+    }
+
+    /// All words asked for so far, sorted.
+    pub fn all(&self) -> Vec<(&'static str, Arc<Count>)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.sort_by_key(|(name, _)| *name);
+        all
     }
 }

@@ -1,115 +1,40 @@
-//! How a scrape reads the counters: the families, their names, labels and help.
+//! How a scrape reads the counters.
 //!
-//! `admin` calls [`Page::render`]; the data threads are not disturbed, their numbers are only read.
+//! `admin` calls [`page`]; the data threads are not disturbed, their numbers are only read. What the
+//! families are called and mean stands in `catalog`.
 //!
-//! Invariant: names and labels are part of what operators build on: they change by addition only.
-//! Invariant: rows are sorted, so two scrapes of the same numbers are the same text.
+//! Invariant: rows are sorted, so two scrapes of the same numbers are the same bytes.
 
 mod state;
 
 use std::collections::BTreeMap;
-use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, text,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use weft_exposition::{Family, Format, Page, Reading, Set, process};
 use weft_proxy_core::{Identity, reason};
 
 use super::Metrics;
+use super::catalog::{self, CATALOG, EDGE};
 use super::edge::{Edge, EdgeLabels, Outcome, Party, Protocol, UNKNOWN};
-use super::latency::Tally;
-use super::process;
+use super::latency::{SHOWN, SHOWN_COARSE, Tally};
+use super::sizes;
 
-/// Renders all counters of a sidecar in OpenMetrics text.
-#[derive(Debug)]
-pub struct Page(Registry);
-
-impl Page {
-    /// A page of these counters and of the process.
-    #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(process::Process));
-        registry.sub_registry_with_prefix("weft").register_collector(Box::new(Scrape(metrics)));
-        Self(registry)
-    }
-
-    /// The page as it is now.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut page = String::new();
-        // A string takes every byte; an encoder that fails leaves what it wrote.
-        let _ = text::encode(&mut page, &self.0);
-        page
-    }
-
-    /// Source: OpenMetrics 1.0, "Content-Type".
-    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// All counters of a sidecar as they are now, for a scraper that reads this form.
+#[must_use]
+pub fn page(metrics: &Metrics, format: Format) -> Vec<u8> {
+    let mut page = Page::new(&CATALOG, format);
+    edges(metrics, &mut page);
+    state::backends(metrics, &mut page);
+    state::decisions(metrics, &mut page);
+    state::plain(metrics, &mut page);
+    state::own(metrics, &mut page);
+    process::write(&mut page);
+    page.finish()
 }
 
-#[derive(Debug)]
-struct Scrape(Arc<Metrics>);
-
-impl Collector for Scrape {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let mut families = Families(encoder);
-        edges(&self.0, &mut families)?;
-        state::backends(&self.0, &mut families)?;
-        state::decisions(&self.0, &mut families)?;
-        state::plain(&self.0, &mut families)?;
-        state::own(&self.0, &mut families)
-    }
-}
-
-/// A family with one number for each row: its name, its help, and where the number stands.
-type Column<T, V> = (&'static str, &'static str, fn(&T) -> V);
-
-/// Labels of one row.
-pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
-
-/// Writes families, one after another.
-pub(super) struct Families<'a>(pub(super) DescriptorEncoder<'a>);
-
-impl Families<'_> {
-    /// A counter; `_total` is added to its name.
-    pub(super) fn counter<'l, V: EncodeCounterValue>(
-        &mut self,
-        (name, help): (&'static str, &str),
-        rows: impl IntoIterator<Item = (Labels<'l>, V)>,
-    ) -> Result<(), Error> {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in rows {
-            if labels.is_empty() {
-                family.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
-            } else {
-                family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A gauge.
-    pub(super) fn gauge<'l, V: EncodeGaugeValue>(
-        &mut self,
-        (name, help): (&'static str, &str),
-        rows: impl IntoIterator<Item = (Labels<'l>, V)>,
-    ) -> Result<(), Error> {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in rows {
-            if labels.is_empty() {
-                family.encode_gauge(&value)?;
-            } else {
-                family.encode_family(&labels)?.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
-    }
-}
+/// A family with one number for each row, and where the number stands.
+type Column<T, V> = (&'static Family, fn(&T) -> V);
 
 /// One edge over all workers.
 #[derive(Debug, Default)]
@@ -121,21 +46,24 @@ pub(super) struct Sum {
     pub(super) retries: u64,
     pub(super) opened: u64,
     pub(super) closed: u64,
+    /// Each worker's, for what only a scrape reads.
+    edges: Vec<Arc<Edge>>,
 }
 
 impl Sum {
-    fn add(&mut self, edge: &Edge) {
+    fn add(&mut self, edge: Arc<Edge>) {
         for (outcome, count) in edge.outcomes() {
             *self.outcomes.entry(outcome).or_default() += count;
         }
-        if let Some(latency) = edge.latency() {
-            latency.read(&mut self.latency);
+        if let Some(shapes) = edge.shapes() {
+            shapes.duration.read(&mut self.latency);
         }
         self.bytes.0 += edge.bytes_up.load(Ordering::Relaxed);
         self.bytes.1 += edge.bytes_down.load(Ordering::Relaxed);
         self.retries += edge.retries.load(Ordering::Relaxed);
         self.opened += edge.opened.load(Ordering::Relaxed);
         self.closed += edge.closed.load(Ordering::Relaxed);
+        self.edges.push(edge);
     }
 }
 
@@ -144,82 +72,75 @@ pub(super) fn sums(metrics: &Metrics) -> BTreeMap<EdgeLabels, Sum> {
     let mut sums: BTreeMap<EdgeLabels, Sum> = BTreeMap::new();
     let entries = metrics.edges.entries().into_iter().chain(metrics.overflowing.entries());
     for ((_, labels), edge) in entries {
-        sums.entry(labels).or_default().add(&edge);
+        sums.entry(labels).or_default().add(edge);
     }
     sums.retain(|_, sum| !sum.outcomes.is_empty() || sum.opened > 0);
     sums
 }
 
-fn edge_labels(labels: &EdgeLabels) -> Labels<'_> {
+fn edge_labels(page: &Page, labels: &EdgeLabels) -> Set {
     let (namespace, service) = labels.service_parts();
-    vec![
-        ("direction", labels.direction.name()),
-        ("source_workload", labels.source.workload.as_str()),
-        ("source_workload_namespace", labels.source.namespace.as_str()),
-        ("source_principal", principal(&labels.source)),
-        ("destination_workload", labels.destination.workload.as_str()),
-        ("destination_workload_namespace", labels.destination.namespace.as_str()),
-        ("destination_principal", principal(&labels.destination)),
-        ("destination_service", labels.service.as_str()),
-        ("destination_service_name", service),
-        ("destination_service_namespace", namespace),
-        ("request_protocol", labels.protocol.name()),
-        ("connection_security_policy", labels.security.name()),
-        ("route", labels.route.as_str()),
-    ]
+    let values = [
+        labels.direction.name(),
+        labels.source.workload.as_str(),
+        labels.source.namespace.as_str(),
+        principal(&labels.source),
+        labels.destination.workload.as_str(),
+        labels.destination.namespace.as_str(),
+        principal(&labels.destination),
+        labels.service.as_str(),
+        service,
+        namespace,
+        labels.protocol.name(),
+        labels.security.name(),
+        labels.route.as_str(),
+    ];
+    page.set(&EDGE, &values)
 }
 
 fn principal(party: &Party) -> &str {
     party.identity.as_ref().map_or(UNKNOWN, Identity::as_str)
 }
 
-fn edges(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
+fn edges(metrics: &Metrics, page: &mut Page) {
     let sums = sums(metrics);
     let is_http = |labels: &EdgeLabels| matches!(labels.protocol, Protocol::Http | Protocol::Grpc);
-    let (http, tcp): (Vec<_>, Vec<_>) = sums.iter().partition(|(labels, _)| is_http(labels));
-    requests(&http, families)?;
-    durations(&http, families)?;
-    let column = |rows: &[(&'_ EdgeLabels, &'_ Sum)], value: fn(&Sum) -> u64| -> Vec<u64> {
-        rows.iter().map(|(_, sum)| value(sum)).collect()
-    };
-    let tables: [(&[_], Column<Sum, u64>); 7] = [
-        (&http, ("request_bytes", "Bytes of request bodies", |sum| sum.bytes.0)),
-        (&http, ("response_bytes", "Bytes of response bodies", |sum| sum.bytes.1)),
-        (&http, ("retries", "Attempts beyond the first", |sum| sum.retries)),
-        (&tcp, ("tcp_connections_opened", "Connections opened that are relayed as bytes", |sum| sum.opened)),
-        (&tcp, ("tcp_connections_closed", "Connections closed that were relayed as bytes", |sum| sum.closed)),
-        (&tcp, ("tcp_received_bytes", "Bytes relayed from downstream", |sum| sum.bytes.0)),
-        (&tcp, ("tcp_sent_bytes", "Bytes relayed to downstream", |sum| sum.bytes.1)),
+    let rows = sums.iter().map(|(labels, sum)| (is_http(labels), edge_labels(page, labels), sum));
+    let (http, tcp): (Vec<_>, Vec<_>) = rows.partition(|(http, ..)| *http);
+    requests(&http, page);
+    durations(&http, page);
+    body_sizes(&http, page);
+    let columns: [(&[_], Column<Sum, u64>); 7] = [
+        (&http, (&catalog::REQUEST_BYTES, |sum| sum.bytes.0)),
+        (&http, (&catalog::RESPONSE_BYTES, |sum| sum.bytes.1)),
+        (&http, (&catalog::RETRIES, |sum| sum.retries)),
+        (&tcp, (&catalog::TCP_OPENED, |sum| sum.opened)),
+        (&tcp, (&catalog::TCP_CLOSED, |sum| sum.closed)),
+        (&tcp, (&catalog::TCP_RECEIVED, |sum| sum.bytes.0)),
+        (&tcp, (&catalog::TCP_SENT, |sum| sum.bytes.1)),
     ];
-    for (rows, (name, help, value)) in tables {
-        let values = column(rows, value);
-        let labels = rows.iter().map(|(labels, _)| edge_labels(labels));
-        families.counter((name, help), labels.zip(values))?;
-    }
-    let overflowed = metrics.overflowed.load(Ordering::Relaxed);
-    families.counter(
-        ("series_overflow", "Edges counted as overflow because the bound on series was reached"),
-        [(vec![], overflowed)],
-    )
-}
-
-fn requests(rows: &[(&EdgeLabels, &Sum)], families: &mut Families<'_>) -> Result<(), Error> {
-    let (name, help) = ("requests", "Requests that ended");
-    let mut family = families.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, sum) in rows {
-        for (outcome, count) in &sum.outcomes {
-            let (code, grpc) = (code(*outcome), grpc(*outcome));
-            let mut labels = edge_labels(labels);
-            labels.extend([
-                ("response_code", code.as_str()),
-                ("grpc_response_status", grpc.as_str()),
-                ("response_flags", outcome.reason().map_or("-", reason::Reason::flags)),
-                ("reason", outcome.reason().map_or("", reason::Reason::name)),
-            ]);
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(count, None)?;
+    for (rows, (family, value)) in columns {
+        let mut family = page.family(family);
+        for (_, labels, sum) in rows {
+            family.add(labels, &[], value(sum));
         }
     }
-    Ok(())
+    page.family(&catalog::SERIES_OVERFLOW).one(metrics.overflowed.load(Ordering::Relaxed));
+}
+
+/// Whether it is HTTP, its labels, its numbers.
+type Row<'a> = (bool, Set, &'a Sum);
+
+fn requests(rows: &[Row<'_>], page: &mut Page) {
+    let mut family = page.family(&catalog::REQUESTS);
+    for (_, labels, sum) in rows {
+        for (outcome, count) in &sum.outcomes {
+            let (code, grpc) = (code(*outcome), grpc(*outcome));
+            let flags = outcome.reason().map_or("-", reason::Reason::flags);
+            let reason = outcome.reason().map_or("", reason::Reason::name);
+            family.add(labels, &[&code, &grpc, flags, reason], *count);
+        }
+    }
 }
 
 fn code(outcome: Outcome) -> String {
@@ -234,21 +155,50 @@ fn grpc(outcome: Outcome) -> String {
     }
 }
 
-fn durations(rows: &[(&EdgeLabels, &Sum)], families: &mut Families<'_>) -> Result<(), Error> {
-    let (name, help) = ("request_duration_seconds", "Time from a request's head to the end of its answer");
-    let mut family = families.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    for (labels, sum) in rows {
-        let buckets: Vec<_> = sum.latency.shown().collect();
-        let labels = edge_labels(labels);
-        let mut row = family.encode_family(&labels)?;
-        row.encode_histogram::<NoLabelSet>(
-            sum.latency.sum_micros as f64 / 1e6,
-            sum.latency.count(),
-            &buckets,
-            None,
-        )?;
+fn durations(rows: &[Row<'_>], page: &mut Page) {
+    let mut family = page.family(&catalog::DURATION);
+    for (_, labels, sum) in rows {
+        let mut newest = [None; SHOWN.len() + 1];
+        for exemplars in sum.edges.iter().filter_map(|edge| edge.exemplars()) {
+            exemplars.read(&mut newest);
+        }
+        let mut buckets = sum.latency.shown(&SHOWN);
+        for (bucket, seen) in buckets.iter_mut().zip(newest) {
+            bucket.exemplar = seen.map(super::exemplars::Seen::exemplar);
+        }
+        let powers = sum.latency.powers();
+        let native = Some(Tally::native(&powers));
+        family.histogram(labels, &[], &Reading { sum: sum.latency.seconds(), buckets: &buckets, native });
     }
-    Ok(())
+    drop(family);
+    let mut family = page.family(&catalog::FIRST_BYTE);
+    for (_, labels, sum) in rows {
+        let mut tally = Tally::default();
+        for shapes in sum.edges.iter().filter_map(|edge| edge.shapes()) {
+            shapes.first_byte.read(&mut tally);
+        }
+        if tally.count() > 0 {
+            let (buckets, powers) = (tally.shown(&SHOWN_COARSE), tally.powers());
+            let native = Some(Tally::native(&powers));
+            family.histogram(labels, &[], &Reading { sum: tally.seconds(), buckets: &buckets, native });
+        }
+    }
+}
+
+fn body_sizes(rows: &[Row<'_>], page: &mut Page) {
+    for request in [true, false] {
+        let family = if request { &catalog::REQUEST_SIZE } else { &catalog::RESPONSE_SIZE };
+        let mut family = page.family(family);
+        for (_, labels, sum) in rows {
+            let mut counts = [0; sizes::BUCKETS];
+            for shapes in sum.edges.iter().filter_map(|edge| edge.shapes()) {
+                if request { &shapes.request } else { &shapes.response }.read(&mut counts);
+            }
+            let bytes = if request { sum.bytes.0 } else { sum.bytes.1 };
+            let (buckets, native) = (sizes::shown(&counts), Some(sizes::native(&counts)));
+            family.histogram(labels, &[], &Reading { sum: bytes as f64, buckets: &buckets, native });
+        }
+    }
 }
 
 #[cfg(test)]

@@ -111,6 +111,53 @@ impl Table {
     }
 }
 
+/// What one edge has counted since the sidecar started, and how its backend stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    /// By the first digit of the status; 0: there was none.
+    pub(crate) classes: [u64; 6],
+    /// Ended with a reason of the sidecar's own.
+    pub(crate) refused: u64,
+    pub(crate) retries: u64,
+    pub(crate) opened: u64,
+    pub(crate) closed: u64,
+    pub(crate) bytes: (u64, u64),
+    pub(crate) latency: Tally,
+    pub(crate) ejected: u64,
+    pub(crate) circuit_open: bool,
+}
+
+/// What all edges have counted, summed over workers and sorted.
+pub(crate) fn counted(metrics: &Metrics) -> BTreeMap<EdgeLabels, Counted> {
+    let backends: BTreeMap<_, _> = metrics.backends.entries().into_iter().collect();
+    let one = |(labels, sum): (EdgeLabels, Sum)| {
+        let mut counted = Counted {
+            retries: sum.retries,
+            opened: sum.opened,
+            closed: sum.closed,
+            bytes: sum.bytes,
+            ..Counted::default()
+        };
+        for (outcome, count) in &sum.outcomes {
+            counted.requests += count;
+            counted.failures += if outcome.failed() { *count } else { 0 };
+            counted.refused += if outcome.reason().is_some() { *count } else { 0 };
+            if let Some(class) = counted.classes.get_mut(usize::from(outcome.status() / 100)) {
+                *class += count;
+            }
+        }
+        counted.latency = sum.latency;
+        if let Some(backend) = backends.get(&labels.service) {
+            counted.ejected = u64::try_from(backend.out()).unwrap_or(0);
+            counted.circuit_open = backend.is_open();
+        }
+        (labels, counted)
+    };
+    sums(metrics).into_iter().map(one).collect()
+}
+
 fn mark(sum: &Sum) -> Mark {
     let failed = sum.outcomes.iter().filter(|(outcome, _)| outcome.failed());
     Mark {

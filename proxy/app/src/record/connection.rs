@@ -3,7 +3,7 @@
 //! Opened by accept; closed when both sides are done. Connections that turn out to carry HTTP are counted
 //! too, but not logged: their requests are.
 //!
-//! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
+//! Invariant: closed exactly once, by value or, by being dropped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use weft_proxy_core::{Moment, Name, Probe, Reason};
 use super::{Desk, Ending, Ledger, blank, spare};
 use crate::metrics::edge::{Direction, Edge, Protocol};
 use crate::record::entry::Entry;
+use crate::trace::rate;
 
 impl Ledger {
     /// Opens the record of a connection.
@@ -50,7 +51,7 @@ impl ConnectionRecord {
     /// The connection's bytes are relayed as they are, on this edge. Counts it as opened, and decides
     /// whether it is traced.
     pub fn relay(&mut self, edge: &Arc<Edge>, endpoint: Option<SocketAddr>, now: Moment) {
-        let trace = self.desk.sampler.decide_connection(now);
+        let trace = self.desk.sampler.decide_connection(rate::number(edge.labels().service.as_str()), now);
         self.write(|entry| {
             entry.protocol = edge.labels().protocol;
             entry.endpoint = endpoint;
@@ -119,6 +120,7 @@ impl ConnectionRecord {
         if let Ending::Failed(reason) = ending {
             entry.reason = entry.reason.or(Some(reason));
         }
+        self.desk.keep_error(&mut entry, now);
         if let Some(edge) = &entry.edge {
             edge.closed(entry.up, entry.down);
         }
@@ -130,7 +132,7 @@ impl Drop for ConnectionRecord {
     fn drop(&mut self) {
         if self.entry.is_some() {
             let now = self.desk.telemetry.clock.now();
-            self.finish(Ending::Failed(Reason::Cancelled), now);
+            self.finish(Ending::Failed(self.desk.given_up()), now);
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use weft_proxy_core::{Moment, Name, Probe, Reason};
 
 use crate::metrics::edge::{Direction, Edge, Outcome, Protocol};
@@ -34,6 +34,8 @@ pub struct Entry {
     pub path: String,
     /// Host asked for; empty when nobody will read it.
     pub authority: String,
+    /// Header fields that a tap asked for, as they came.
+    pub tapped: Vec<(HeaderName, HeaderValue)>,
     /// Query as far as it may be written; empty when nobody will read it.
     pub query: String,
     /// Header fields that are to be written, by the names that they were given.
@@ -72,8 +74,12 @@ pub struct Entry {
     pub up: u64,
     /// Bytes of body from upstream to downstream.
     pub down: u64,
+    /// It counts as one of the requests that the application has in flight.
+    pub in_flight: bool,
     /// Its span, when it is kept.
     pub trace: Option<TraceContext>,
+    /// What its header fields say for its span, by the names that they were given.
+    pub attributes: Vec<(Arc<str>, String)>,
     /// Its attempts, when it is kept.
     pub tries: Vec<AttemptSpan>,
     /// What happened, when it is kept.
@@ -94,6 +100,7 @@ impl Entry {
             path: String::new(),
             authority: String::new(),
             query: String::new(),
+            tapped: Vec::new(),
             fields: Vec::new(),
             client: None,
             destination: None,
@@ -112,7 +119,9 @@ impl Entry {
             attempts: 0,
             up: 0,
             down: 0,
+            in_flight: false,
             trace: None,
+            attributes: Vec::new(),
             tries: Vec::new(),
             events: Vec::new(),
         })
@@ -141,6 +150,8 @@ impl Entry {
         (self.reason, self.edge, self.rule, self.policy) = (None, None, None, None);
         (self.backend, self.endpoint, self.trace, self.attempts) = (None, None, None, 0);
         self.probe = None;
+        self.tapped.clear();
+        self.attributes.clear();
         self.tries.clear();
         self.events.clear();
         (self.up, self.down) = (0, 0);

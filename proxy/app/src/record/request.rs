@@ -2,7 +2,7 @@
 //!
 //! The rooms write down what they learn, in the order of the walk; the last of them closes it.
 //!
-//! Invariant: closed exactly once, by value or, with the reason "cancelled", by being dropped.
+//! Invariant: closed exactly once, by value or, by being dropped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -74,6 +74,9 @@ impl Record {
         entry.endpoint = Some(endpoint);
         entry.sent = Some(now);
         let request = entry.trace?;
+        if entry.attempts > 1 {
+            entry.events.push(EventSpan { at: now, name: "retry" });
+        }
         let span = self.desk.sampler.span_id();
         entry.tries.push(AttemptSpan {
             span,
@@ -97,11 +100,19 @@ impl Record {
         self.write(|entry| {
             if let Some(last) = entry.tries.last_mut() {
                 (last.ended, last.status, last.reason) = (Some(now), status, reason);
+                if reason.is_some_and(is_timeout) {
+                    entry.events.push(EventSpan { at: now, name: TIMEOUT });
+                }
             }
         });
     }
 
-    /// Something happened that a trace should show: "retry", "ejection", "timeout", "fallback".
+    /// The request is not kept, which another sidecar is told where traces are exported.
+    pub fn tell_dropped(&self, headers: &mut HeaderMap) {
+        self.desk.sampler.tell_dropped(headers);
+    }
+
+    /// Something happened that a trace should show beside retries and timeouts: "ejection", "fallback".
     pub fn event(&mut self, name: &'static str, now: Moment) {
         self.write(|entry| {
             if entry.trace.is_some() {
@@ -188,6 +199,10 @@ impl Record {
             if let Ending::Failed(reason) = ending {
                 entry.reason = entry.reason.or(Some(reason));
             }
+            let timed_out = entry.trace.is_some() && entry.reason.is_some_and(is_timeout);
+            if timed_out && !entry.events.iter().any(|event| event.name == TIMEOUT) {
+                entry.events.push(EventSpan { at: now, name: TIMEOUT });
+            }
             self.desk.close_request(entry, now);
         }
     }
@@ -197,9 +212,25 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.entry.is_some() {
             let now = self.desk.telemetry.clock.now();
-            self.finish(Ending::Failed(Reason::Cancelled), now);
+            self.finish(Ending::Failed(self.desk.given_up()), now);
         }
     }
+}
+
+/// The event of a deadline that passed.
+const TIMEOUT: &str = "timeout";
+
+fn is_timeout(reason: Reason) -> bool {
+    use Reason as R;
+    let deadlines = [
+        R::ConnectTimeout,
+        R::AttemptTimeout,
+        R::RequestTimeout,
+        R::HeaderTimeout,
+        R::IdleTimeout,
+        R::ConfigTimeout,
+    ];
+    deadlines.contains(&reason)
 }
 
 /// The `grpc-status` of a section of fields; a value that is no number counts as UNKNOWN.

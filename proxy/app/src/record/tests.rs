@@ -4,7 +4,7 @@ use super::connection::ConnectionRecord;
 use super::*;
 use crate::access_log::{Mode, Policy, Writer};
 use crate::metrics::edge::{Party, Security};
-use crate::metrics::render::Page;
+use crate::metrics::render;
 use http::StatusCode;
 use tokio::sync::mpsc;
 use weft_proxy_core::Name;
@@ -39,8 +39,19 @@ fn bench(sampled: bool) -> Bench {
     let (spans, finished) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(if sampled { 1_000_000 } else { 0 }, 0);
-    let telemetry =
-        Telemetry { clock: Clock::start(), metrics, log, spans, sampling, decisions: Decisions::default() };
+    let (taps, decisions, signs_all) = Default::default();
+    let counts_traffic = true;
+    let telemetry = Telemetry {
+        clock: Clock::start(),
+        metrics,
+        log,
+        spans,
+        sampling,
+        taps,
+        decisions,
+        signs_all,
+        counts_traffic,
+    };
     let ledger = Ledger::new(&telemetry, 0);
     Bench { telemetry, ledger, finished, written, writer: Some(writer) }
 }
@@ -65,7 +76,8 @@ impl Bench {
     }
 
     fn page(&self) -> String {
-        Page::new(Arc::clone(&self.telemetry.metrics)).render()
+        let format = weft_exposition::Format::OpenMetrics;
+        String::from_utf8(render::page(&self.telemetry.metrics, format)).unwrap()
     }
 
     fn lines(&mut self) -> Vec<serde_json::Value> {
@@ -183,7 +195,6 @@ fn a_retry_is_one_request_with_two_attempts() {
     let request = *record.context().unwrap();
     let first = record.attempt(&edge, "10.0.0.1:80".parse().unwrap(), Moment(2_000)).unwrap();
     record.attempt_over(None, Some(Reason::ConnectRefused), Moment(3_000));
-    record.event("retry", Moment(3_000));
     let second = record.attempt(&edge, "10.0.0.2:80".parse().unwrap(), Moment(4_000)).unwrap();
     record.answered(StatusCode::OK, &HeaderMap::new(), Moment(5_000));
     record.close(Ending::Complete, Moment(6_000));
@@ -306,4 +317,31 @@ fn a_refusal_of_the_other_sidecar_is_found_by_the_name_it_gave() {
     record.answered(StatusCode::FORBIDDEN, &answer, Moment(2_000));
     record.close(Ending::Complete, Moment(3_000));
     assert_eq!(bench.telemetry.decisions.find("theirs").len(), 1);
+}
+
+#[test]
+fn an_error_leaves_a_span_of_its_own_although_its_trace_is_not_kept() {
+    let mut bench = bench(false);
+    bench.telemetry.sampling.follow(Some(&crate::trace::Rules { errors: 1, ..Default::default() }));
+    let edge = bench.edge(Protocol::Http);
+    for (reason, status) in [
+        (None, StatusCode::OK),
+        (None, StatusCode::NOT_FOUND),
+        (Some(Reason::ConfigReply), StatusCode::FOUND),
+        (Some(Reason::DeniedByPolicy), StatusCode::FORBIDDEN),
+        (None, StatusCode::BAD_GATEWAY),
+    ] {
+        let mut record = bench.open(Protocol::Http, &HeaderMap::new());
+        record.edge(&edge);
+        reason.into_iter().for_each(|reason| record.reason(reason));
+        record.answered(status, &HeaderMap::new(), Moment(2_000));
+        record.close(Ending::Complete, Moment(3_000));
+    }
+    drop(bench.open(Protocol::Http, &HeaderMap::new()));
+    let kept = bench.finished.try_recv().unwrap().entry;
+    assert_eq!((kept.reason, kept.path.as_str()), (Some(Reason::DeniedByPolicy), "/items/7"));
+    assert!(bench.finished.try_recv().is_err(), "one a second, and a client that left is no error");
+    let lines = bench.lines();
+    let told: Vec<_> = lines.iter().filter(|line| line["trace.id"].is_string()).collect();
+    assert_eq!((told.len(), &told[0]["reason"]), (1, &"denied_by_policy".into()), "the log leads to it");
 }

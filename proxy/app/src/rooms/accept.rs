@@ -30,9 +30,17 @@ pub(crate) enum Door {
 pub(crate) struct Accepted {
     pub(crate) tcp: TcpStream,
     pub(crate) client: SocketAddr,
-    /// Where the client wanted to go, on redirected connections.
+    /// Where the client wanted to go; `None` behind an explicit listener, and for who calls a listener for
+    /// redirected connections itself.
     pub(crate) original: Option<SocketAddr>,
     pub(crate) door: Door,
+}
+
+impl Accepted {
+    /// It came to a listener for redirected connections, and not by redirection.
+    pub(crate) fn is_astray(&self) -> bool {
+        matches!(self.door, Door::Outbound | Door::Inbound) && self.original.is_none()
+    }
 }
 
 /// Connections of one worker, counted.
@@ -66,12 +74,11 @@ impl Drop for Place {
     }
 }
 
-/// Gives an accepted connection its destination; none when it was redirected from nowhere or calls
-/// the listener itself.
-pub(crate) fn accept(tcp: TcpStream, client: SocketAddr, door: &Door) -> Option<Accepted> {
+/// Gives an accepted connection its destination.
+pub(crate) fn accept(tcp: TcpStream, client: SocketAddr, door: &Door) -> Accepted {
     let original = match door {
-        Door::Outbound | Door::Inbound => Some(listen::original_dst(&tcp)?),
+        Door::Outbound | Door::Inbound => listen::original_dst(&tcp),
         Door::Service(_) | Door::Application { .. } => None,
     };
-    Some(Accepted { tcp, client, original, door: door.clone() })
+    Accepted { tcp, client, original, door: door.clone() }
 }

@@ -21,7 +21,7 @@ use weft_proxy_net::taken;
 
 use crate::exchange::RequestBody;
 use crate::metrics::edge::Direction;
-use crate::metrics::plain::Handshake;
+use crate::metrics::plain::{Group, Handshake};
 use crate::upstream::Links;
 use crate::worker::Worker;
 
@@ -133,10 +133,12 @@ async fn secure(
     identity: &Identity,
     hop: Hop,
 ) -> Result<Sock, Reason> {
-    let count = |outcome| worker.ledger.metrics().plain().handshakes(Direction::Outbound, outcome).up();
+    let plain = worker.ledger.metrics().plain();
+    let count = |outcome| plain.handshakes(Direction::Outbound, outcome).up();
     match worker.dialer.connect(tcp, address, identity, hop).await {
         Ok((mut sock, peer)) => {
             count(if peer.resumed { Handshake::Resumed } else { Handshake::Full });
+            plain.agreed(Direction::Outbound, Group::of(peer.group)).up();
             if peer.hop == Hop::TcpTold {
                 return match taken::hear(&mut sock).await {
                     Ok(Taken::Yes) => Ok(sock),
@@ -148,6 +150,7 @@ async fn secure(
         }
         Err(error) => {
             count(if error.is_certificate() { Handshake::BadCertificate } else { Handshake::Failed });
+            plain.failures(Direction::Outbound).of(error.reason()).up();
             tracing::info!(%error, %address, expected = identity.as_str(), "outbound handshake failed");
             Err(if error.is_wrong_identity() { Reason::WrongIdentity } else { Reason::TlsFailure })
         }

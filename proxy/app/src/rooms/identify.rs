@@ -11,7 +11,7 @@ use weft_proxy_net::sock::Sock;
 use weft_proxy_net::tls::{self, Peer, TlsError};
 
 use crate::metrics::edge::Direction;
-use crate::metrics::plain::Handshake;
+use crate::metrics::plain::{Group, Handshake};
 use crate::worker::Worker;
 
 /// Who is at the other end.
@@ -30,20 +30,24 @@ pub(crate) async fn identify(worker: &Worker, sock: Sock) -> Result<Session, Rea
     if !ours {
         return Ok(Session::Plain { sock });
     }
-    let count = |outcome| worker.ledger.metrics().plain().handshakes(Direction::Inbound, outcome).up();
+    let plain = worker.ledger.metrics().plain();
+    let count = |outcome| plain.handshakes(Direction::Inbound, outcome).up();
     let shaking = Box::pin(handshake(worker, sock));
     match tokio::time::timeout(worker.plane.limits.handshake, shaking).await {
         Ok(Ok((sock, peer))) => {
             count(if peer.resumed { Handshake::Resumed } else { Handshake::Full });
+            plain.agreed(Direction::Inbound, Group::of(peer.group)).up();
             Ok(Session::Proven { sock, peer })
         }
         Ok(Err(error)) => {
             count(if error.is_certificate() { Handshake::BadCertificate } else { Handshake::Failed });
+            plain.failures(Direction::Inbound).of(error.reason()).up();
             tracing::info!(%error, "inbound handshake failed");
             Err(Reason::DownstreamTls)
         }
         Err(_) => {
             count(Handshake::TimedOut);
+            plain.failures(Direction::Inbound).of("timed_out").up();
             worker.limit_hit("handshake_timeout");
             Err(Reason::DownstreamTls)
         }

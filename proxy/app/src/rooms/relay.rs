@@ -168,6 +168,7 @@ pub(crate) fn answer(
     // hyper puts an answer of 1.1 into 1.0 and keeps the connection where the caller asked for that.
     parts.version = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
     exchange.answered(parts.status, &parts.headers);
+    seat.sign(exchange, &mut parts.headers);
     let tally = ResponseTally(exchange.clone());
     Ok(Response::from_parts(parts, Body::stream(body, tally, Some(seat.conn.clone()))))
 }

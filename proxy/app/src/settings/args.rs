@@ -111,6 +111,11 @@ pub struct RunArgs {
     #[arg(long, env = "WEFT_OTLP", value_name = "URL")]
     pub otlp: Option<String>,
 
+    /// Count no requests and connections: /metrics then tells only of the sidecar itself. For measurements,
+    /// and for who has a service graph from elsewhere.
+    #[arg(long, env = "WEFT_NO_TRAFFIC_METRICS")]
+    pub no_traffic_metrics: bool,
+
     /// Zone of this machine, for zone preference. Default: unknown.
     #[arg(long, env = "WEFT_ZONE", value_name = "ZONE")]
     pub zone: Option<String>,

@@ -30,8 +30,12 @@ pub struct StreamStatus {
     pub generation: u64,
     /// Epochs adopted.
     pub epochs: u64,
-    /// Streams that ended.
+    /// Streams that brought an epoch.
+    pub connects: u64,
+    /// Streams that ended or did not open.
     pub disconnects: u64,
+    /// Resources that could not be taken, each time.
+    pub refusals: u64,
     /// Resources whose newest version could not be taken, with the reason.
     pub refused: BTreeMap<String, String>,
     /// Why the last stream ended or did not open; `None`: nothing is wrong.
@@ -61,6 +65,7 @@ impl Progress {
             status.generation = generation;
             status.last_epoch = unix(SystemTime::now());
             status.epochs = status.epochs.saturating_add(1);
+            status.refusals = status.refusals.saturating_add(refusals.len() as u64);
             for key in touched {
                 status.refused.remove(&key.to_string());
             }
@@ -83,6 +88,7 @@ impl Progress {
             let changed = !status.connected;
             if changed {
                 status.connected = true;
+                status.connects = status.connects.saturating_add(1);
                 status.since = unix(SystemTime::now());
             }
             changed

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use weft_proto::v1;
 use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::discovery_request::Message as Request;
@@ -104,7 +105,7 @@ impl Subscriber {
     /// Opens one stream and serves it to its end.
     pub(super) async fn stream(&mut self) -> End {
         match self.open().await {
-            Ok((speaker, epochs)) => match self.serve(speaker, epochs).await {
+            Ok((channel, speaker, epochs)) => match self.serve(channel, speaker, epochs).await {
                 Ok(never) => match never {},
                 Err(end) => end,
             },
@@ -112,14 +113,14 @@ impl Subscriber {
         }
     }
 
-    async fn open(&mut self) -> Result<(Speaker, Streaming<v1::DiscoveryResponse>), End> {
+    async fn open(&mut self) -> Result<(Channel, Speaker, Streaming<v1::DiscoveryResponse>), End> {
         let dial = self.dial.clone();
         let channel = self.answering(async move { dial.connect(Proof::Certificate).await }).await?;
         let (connection, requests) = mpsc::channel(IN_FLIGHT);
         let hello = v1::DiscoveryRequest { message: Some(Request::Hello(self.hello())) };
         // A fresh channel has room.
         let _ = connection.try_send(hello);
-        let mut client = DiscoveryClient::new(channel)
+        let mut client = DiscoveryClient::new(channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let opening = async move { client.stream(ReceiverStream::new(requests)).await };
@@ -137,11 +138,12 @@ impl Subscriber {
         let mut add = self.desk.subscriptions();
         add.retain(|key| subscribed.binary_search(key).is_err());
         say_changes(&mut speaker, &add, &[]);
-        Ok((speaker, epochs))
+        Ok((channel, speaker, epochs))
     }
 
     async fn serve(
         &mut self,
+        channel: Channel,
         mut speaker: Speaker,
         mut epochs: Streaming<v1::DiscoveryResponse>,
     ) -> Result<std::convert::Infallible, End> {
@@ -150,7 +152,7 @@ impl Subscriber {
             let room = speaker.has_room();
             tokio::select! {
                 sent = speaker.send() => sent?,
-                message = epochs.message(), if room => self.heard(&mut speaker, message?)?,
+                message = epochs.message(), if room => self.heard(&channel, &mut speaker, message?)?,
                 Some(question) = self.questions.recv(), if room => self.asked(&mut speaker, question),
                 () = tokio::time::sleep_until(self.next_sweep) => {
                     self.next_sweep = Instant::now() + self.desk.sweep_interval();
@@ -161,7 +163,12 @@ impl Subscriber {
         }
     }
 
-    fn heard(&mut self, speaker: &mut Speaker, message: Option<v1::DiscoveryResponse>) -> Result<(), End> {
+    fn heard(
+        &mut self,
+        channel: &Channel,
+        speaker: &mut Speaker,
+        message: Option<v1::DiscoveryResponse>,
+    ) -> Result<(), End> {
         let closed =
             || End::Failed { problem: "the control plane ended the stream".to_owned(), disowned: false };
         match message.ok_or_else(closed)?.message {
@@ -177,6 +184,12 @@ impl Subscriber {
             Some(Response::RetryAfter(later)) => {
                 let nanos = later.after.map_or(0, |span| span.nanos);
                 Err(End::Later { after: Duration::from_nanos(nanos), reason: later.reason })
+            }
+            Some(Response::Summons(summons)) => {
+                if let Some(observer) = &self.observer {
+                    observer.summoned(channel.clone(), summons.ticket);
+                }
+                Ok(())
             }
             // A kind of message that a later version added; it can ask nothing of this one.
             None => Ok(()),

@@ -39,6 +39,36 @@ pub enum Wish {
     Open,
 }
 
+/// Why something is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// The caller asked for it.
+    #[default]
+    Caller,
+    /// It is of the share that is kept.
+    Share,
+    /// It is one of so many a second.
+    Rate,
+    /// It joined the one request in flight, which is a guess.
+    Guess,
+    /// It ended in an error.
+    Error,
+}
+
+impl Kept {
+    /// The word in attributes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Share => "share",
+            Self::Rate => "rate",
+            Self::Guess => "guess",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// What a request said about its trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Incoming {
@@ -69,6 +99,8 @@ pub struct TraceContext {
     pub flags: u8,
     /// Whether a `tracestate` in the request belongs to another trace.
     pub stale_state: bool,
+    /// Why it is kept.
+    pub kept: Kept,
 }
 
 impl TraceId {

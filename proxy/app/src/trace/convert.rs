@@ -9,18 +9,20 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::StatusCode;
 use opentelemetry::trace::{
     Event, SpanContext, SpanId as OtelSpanId, SpanKind, Status, TraceFlags, TraceId as OtelTraceId,
     TraceState,
 };
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::{InstrumentationScope, Key, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use weft_proxy_core::{Identity, Name, Reason};
 
-use super::context::{SpanId, TraceContext};
+use super::context::{Kept, SpanId, TraceContext};
 use super::span::{AttemptSpan, Finished};
+use crate::edges::NO_ROUTE;
 use crate::metrics::edge::{Direction, EdgeLabels, Outcome, Protocol, UNKNOWN};
 use crate::record::clock::Clock;
 use crate::record::entry::Entry;
@@ -113,7 +115,7 @@ fn otel_span(span: SpanId) -> OtelSpanId {
     OtelSpanId::from_bytes(span.0)
 }
 
-/// `METHOD route`; gRPC calls by their full method, which is a name; connections by protocol and service.
+/// `METHOD route`, or the service where no route is; gRPC calls by their full method, which is a name; connections by protocol and service.
 fn name(entry: &Entry) -> Cow<'static, str> {
     let labels = entry.edge.as_ref().map(|edge| edge.labels());
     let known = |name: &'_ Name| (name.as_str() != UNKNOWN).then(|| name.as_str().to_owned());
@@ -126,7 +128,9 @@ fn name(entry: &Entry) -> Cow<'static, str> {
         return call.to_owned().into();
     }
     let method = if is_standard(method) { method.as_str() } else { "HTTP" };
-    match labels.and_then(|labels| known(&labels.route)) {
+    let route =
+        labels.and_then(|labels| known(&labels.route).filter(|route| !route.is_empty() && route != NO_ROUTE));
+    match route.or_else(|| known(&labels?.service)) {
         Some(route) => format!("{method} {route}").into(),
         None => method.to_owned().into(),
     }
@@ -182,7 +186,9 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     let mut attributes = Attributes::default();
     attributes.method(entry);
     if entry.method.is_some() {
-        attributes.text("url.path", &entry.path);
+        if !entry.path.is_empty() {
+            attributes.text("url.path", &entry.path);
+        }
         attributes.text("url.scheme", "http");
         server(&mut attributes, &entry.authority);
         attributes.text("network.protocol.name", "http");
@@ -195,6 +201,20 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     if let Some(client) = entry.client {
         attributes.text("client.address", &client.ip().to_string());
     }
+    if entry.connection {
+        attributes.text("network.transport", "tcp");
+        if let Some(destination) = entry.destination {
+            attributes.text("server.address", &destination.ip().to_string());
+            attributes.number("server.port", i64::from(destination.port()));
+        }
+    }
+    if let Some(context) = &entry.trace {
+        attributes.text("weft.trace.kept", context.kept.name());
+        if context.kept == Kept::Guess {
+            attributes.0.push(KeyValue::new("weft.trace.guessed", true));
+        }
+    }
+    attributes.text("weft.request.id", &entry.id.to_string());
     attributes.text("weft.direction", entry.direction.name());
     if let Some(edge) = &entry.edge {
         attributes.edge(edge.labels());
@@ -206,6 +226,8 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
     if entry.attempts > 0 {
         attributes.number("weft.attempts", i64::from(entry.attempts));
     }
+    let own = entry.attributes.iter();
+    attributes.0.extend(own.map(|(name, value)| KeyValue::new(Key::from(Arc::clone(name)), value.clone())));
     let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let (up, down) = (count(entry.up), count(entry.down));
     if entry.connection {

@@ -1,6 +1,7 @@
-//! Carries what is kept to a collector, over OTLP and gRPC.
+//! Carries what is kept to the collector that the configuration names.
 //!
-//! One task on the chores thread: gathers, converts, sends, and gives up what the collector does not take.
+//! One task on the chores thread: gathers, converts, sends, and gives up what the collector does not take. It
+//! takes another collector while it runs: what was gathered goes to the new one.
 //!
 //! Invariant: requests never feel the collector: they hand over to a bounded queue and go on.
 //! Invariant: what was handed over is exported or counted as dropped, also at the end.
@@ -9,87 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use opentelemetry::KeyValue;
-use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithTonicConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
-use tokio::sync::mpsc;
+use opentelemetry_sdk::trace::SpanData;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use weft_proxy_core::spec::TraceExport;
 
+use super::collector::Collector;
 use super::convert::convert;
+use super::origin::Origin;
 use super::span::Finished;
 use crate::metrics::Metrics;
 use crate::metrics::plain::Dropped;
 use crate::record::clock::Clock;
 
-/// Who exports: what a collector shows as the service.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Origin {
-    /// Owning workload; empty until the control plane told it, then the pod's name without its hashes serves.
-    pub workload: String,
-    /// Namespace.
-    pub namespace: String,
-    /// Pod.
-    pub pod: String,
-    /// Node, where known.
-    pub node: String,
-    /// Zone, where known.
-    pub zone: String,
-}
-
-impl Origin {
-    fn resource(&self) -> Resource {
-        let name = if self.workload.is_empty() { owner(&self.pod) } else { &self.workload };
-        let attributes = [
-            ("service.namespace", self.namespace.as_str()),
-            ("service.instance.id", self.pod.as_str()),
-            ("k8s.namespace.name", self.namespace.as_str()),
-            ("k8s.pod.name", self.pod.as_str()),
-            ("k8s.node.name", self.node.as_str()),
-            ("cloud.availability_zone", self.zone.as_str()),
-            ("weft.version", env!("CARGO_PKG_VERSION")),
-        ];
-        let known = attributes.into_iter().filter(|(_, value)| !value.is_empty());
-        Resource::builder_empty()
-            .with_service_name(if name.is_empty() { UNNAMED } else { name }.to_owned())
-            .with_attributes(known.map(|(key, value)| KeyValue::new(key, value.to_owned())))
-            .build()
-    }
-}
-
-/// A pod's name without the parts that its controller made up.
-///
-/// Source: Kubernetes names pods `<deployment>-<8 to 10 of its safe characters>-<5 of them>`, those of a
-/// DaemonSet or Job `<owner>-<5>`, those of a StatefulSet `<owner>-<number>`; the safe characters have no
-/// vowels, so that a name's own last word is hardly taken for one.
-#[must_use]
-pub fn owner(pod: &str) -> &str {
-    let made_up = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
-        lengths.contains(&part.len()) && part.bytes().all(|byte| SAFE.contains(&byte))
-    };
-    let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
-    if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) && last.len() < 5 {
-        return rest;
-    }
-    if !made_up(last, 5..=5) {
-        return pod;
-    }
-    match rest.rsplit_once('-') {
-        Some((deployment, hash)) if made_up(hash, 8..=10) => deployment,
-        _ => rest,
-    }
-}
-
-/// Source: Kubernetes, `k8s.io/apimachinery/pkg/util/rand`.
-const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// Source: semantic conventions: what a service without a name is called.
-const UNNAMED: &str = "unknown_service:weft-proxy";
-
 /// What the exporter works with.
 #[derive(Debug)]
 pub struct Export {
-    /// The collector, e.g. `http://jaeger:4317`.
-    pub endpoint: String,
+    /// The collector; may change while it runs. `None`: there is none.
+    pub collector: watch::Receiver<Option<Arc<TraceExport>>>,
     /// Who exports; may change while it runs.
     pub origin: Arc<ArcSwap<Origin>>,
     /// Where drops are counted.
@@ -102,80 +40,139 @@ pub struct Export {
 
 /// Exports until stopped.
 ///
-/// # Errors
-/// The endpoint is not one that can be dialled.
-///
 /// # Cancel safety
 /// Dropped, it loses what it gathered, uncounted; stop it with its token instead.
-pub async fn run(export: Export, mut queue: mpsc::Receiver<Finished>) -> Result<(), BadEndpoint> {
-    let mut exporter = dial(&export.endpoint)?;
+pub async fn run(mut export: Export, mut queue: mpsc::Receiver<Finished>) {
     let (mut gathered, mut spans) = (Vec::new(), Vec::new());
-    let mut shown = None;
-    let mut backoff = Duration::ZERO;
+    let mut line = Line::default();
+    line.dial(&mut export);
     loop {
-        let going_on = gather(&mut queue, &mut gathered, &export.stop).await;
+        let next = gather(&mut queue, &mut gathered, &mut export).await;
+        if next == Next::Changed || export.collector.has_changed().unwrap_or(false) {
+            line.dial(&mut export);
+        }
         for finished in gathered.drain(..) {
             convert(&finished, &export.clock, &mut spans);
         }
-        let origin = export.origin.load_full();
-        if shown.as_ref() != Some(&origin) {
-            exporter.set_resource(&origin.resource());
-            shown = Some(origin);
-        }
+        line.introduce(&export);
         if !spans.is_empty() {
-            let taken = send(&exporter, &mut spans, &export.metrics).await;
-            backoff = if taken { Duration::ZERO } else { (backoff * 2).clamp(FIRST_BACKOFF, LAST_BACKOFF) };
+            line.send(&mut spans, &export.metrics).await;
         }
-        if !going_on {
-            return Ok(());
+        if next == Next::End {
+            return;
         }
-        if !backoff.is_zero() {
+        if !line.backoff.is_zero() {
             // Meanwhile the queue fills, and what does not fit is counted there.
-            tokio::select! {
-                () = tokio::time::sleep(backoff) => {}
-                () = export.stop.cancelled() => {}
+            let another = tokio::select! {
+                () = tokio::time::sleep(line.backoff) => false,
+                () = export.stop.cancelled() => false,
+                () = changed(&mut export.collector) => true,
+            };
+            if another {
+                line.dial(&mut export);
             }
         }
     }
 }
 
-/// The endpoint of the collector is not one that can be dialled.
-#[derive(Debug, thiserror::Error)]
-#[error("the OTLP endpoint {endpoint:?} cannot be used: {why}; give a URL such as http://jaeger:4317")]
-pub struct BadEndpoint {
-    endpoint: String,
-    why: String,
+/// The way to the collector in force.
+#[derive(Debug, Default)]
+struct Line {
+    collector: Option<Collector>,
+    /// Whom the collector knows as the teller.
+    known: Option<Arc<Origin>>,
+    backoff: Duration,
 }
 
-fn dial(endpoint: &str) -> Result<SpanExporter, BadEndpoint> {
-    let bad = |why: String| BadEndpoint { endpoint: endpoint.to_owned(), why };
-    let uri: http::Uri = endpoint.parse().map_err(|error: http::uri::InvalidUri| bad(error.to_string()))?;
-    if uri.scheme_str() != Some("http") || uri.host().is_none() {
-        return Err(bad("only http:// is supported".to_owned()));
+impl Line {
+    /// Takes the collector in force in place of the one before.
+    fn dial(&mut self, export: &mut Export) {
+        let wanted = export.collector.borrow_and_update().clone();
+        *self = Self::default();
+        let Some(wanted) = wanted else { return };
+        match Collector::new(&wanted, &export.metrics) {
+            Ok(collector) => {
+                tracing::info!(endpoint = &*wanted.endpoint, protocol = ?wanted.protocol, "traces are exported");
+                self.collector = Some(collector);
+            }
+            Err(error) => tracing::error!(%error, "traces are not exported"),
+        }
     }
-    SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(DEADLINE)
-        .with_retry_policy(RetryPolicy::disabled())
-        .build()
-        .map_err(|error| bad(error.to_string()))
+
+    fn introduce(&mut self, export: &Export) {
+        let origin = export.origin.load_full();
+        if let Some(collector) = &mut self.collector
+            && self.known.as_ref() != Some(&origin)
+        {
+            collector.told_by(&origin);
+            self.known = Some(origin);
+        }
+    }
+
+    /// Sends everything in batches; what is not taken is counted and gone.
+    async fn send(&mut self, spans: &mut Vec<SpanData>, metrics: &Metrics) {
+        let plain = metrics.plain();
+        let lost = plain.dropped(Dropped::SpanExport);
+        let Some(collector) = &mut self.collector else {
+            lost.add(spans.len() as u64);
+            return spans.clear();
+        };
+        while !spans.is_empty() {
+            let rest = spans.split_off(spans.len().min(BATCH));
+            let batch = std::mem::replace(spans, rest);
+            let count = batch.len() as u64;
+            match collector.export(batch).await {
+                Ok(refused) => {
+                    let refused = refused.min(count);
+                    plain.spans_exported.add(count - refused);
+                    lost.add(refused);
+                    if !std::mem::take(&mut self.backoff).is_zero() {
+                        tracing::info!("the trace collector takes spans again");
+                    }
+                }
+                Err(why) => {
+                    if self.backoff.is_zero() {
+                        tracing::warn!(
+                            why,
+                            "the trace collector takes no spans; they are dropped until it does"
+                        );
+                    }
+                    // A dead collector costs one deadline, not one for each batch.
+                    lost.add(count + spans.len() as u64);
+                    spans.clear();
+                    self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, LAST_BACKOFF);
+                }
+            }
+        }
+    }
 }
 
-/// Gathers until there are enough, or enough time has passed since the first; false at the end.
+/// Why gathering ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There are some to send.
+    Send,
+    /// There is another collector.
+    Changed,
+    /// It is the end.
+    End,
+}
+
+/// Gathers until there are enough, or enough time has passed since the first.
 async fn gather(
     queue: &mut mpsc::Receiver<Finished>,
     gathered: &mut Vec<Finished>,
-    stop: &CancellationToken,
-) -> bool {
+    export: &mut Export,
+) -> Next {
     tokio::select! {
         biased;
-        () = stop.cancelled() => {
+        () = export.stop.cancelled() => {
             queue.close();
             while queue.recv_many(gathered, BATCH).await > 0 {}
-            return false;
+            return Next::End;
         }
-        taken = queue.recv_many(gathered, BATCH) => if taken == 0 { return false },
+        () = changed(&mut export.collector) => return Next::Changed,
+        taken = queue.recv_many(gathered, BATCH) => if taken == 0 { return Next::End },
     }
     let full = async {
         while gathered.len() < BATCH {
@@ -188,44 +185,23 @@ async fn gather(
     tokio::select! {
         () = full => {}
         () = tokio::time::sleep(GATHER) => {}
-        () = stop.cancelled() => {}
+        () = export.stop.cancelled() => {}
     }
-    true
+    Next::Send
 }
 
-/// Sends everything in batches; what is not taken is counted and gone.
-async fn send(exporter: &SpanExporter, spans: &mut Vec<SpanData>, metrics: &Metrics) -> bool {
-    let mut taken = true;
-    while !spans.is_empty() {
-        let rest = spans.split_off(spans.len().min(BATCH));
-        let batch = std::mem::replace(spans, rest);
-        let count = batch.len() as u64;
-        match tokio::time::timeout(DEADLINE, exporter.export(batch)).await {
-            Ok(Ok(())) => metrics.plain().spans_exported.add(count),
-            failed => {
-                taken = false;
-                metrics.plain().dropped(Dropped::SpanExport).add(count);
-                let why = failed.map_or_else(
-                    |_| "deadline".to_owned(),
-                    |r| r.err().map_or(String::new(), |e| e.to_string()),
-                );
-                tracing::debug!(why, count, "the trace collector took no spans");
-                // A dead collector costs one deadline, not one for each batch.
-                let lost = spans.len() as u64;
-                metrics.plain().dropped(Dropped::SpanExport).add(lost);
-                spans.clear();
-            }
-        }
+/// Ready when there is another collector.
+async fn changed(collector: &mut watch::Receiver<Option<Arc<TraceExport>>>) {
+    if collector.changed().await.is_err() {
+        // Nobody is left who could name another.
+        std::future::pending::<()>().await;
     }
-    taken
 }
 
 /// Source: OpenTelemetry's `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
 const BATCH: usize = 512;
 /// Source: a person waits for the trace; OpenTelemetry's default is five seconds.
 const GATHER: Duration = Duration::from_secs(1);
-/// Source: half of OpenTelemetry's default, because the queue holds only seconds of traces.
-const DEADLINE: Duration = Duration::from_secs(5);
 /// Source: gRPC's connection backoff starts at one second.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Source: a collector that comes back is found within half a minute.

@@ -68,6 +68,7 @@ fn inbound_of(mutual_tls: MutualTls, policies: &[spec::Authorization], missing: 
         owner: Arc::from(""),
         probes: vec![spec::Probe { port: 8443, kind: spec::ProbeKind::Http { target: "/healthz".into() } }],
         probe_sources: vec![[10, 0, 0, 1].into()],
+        telemetry: None,
     };
     Inbound::compile(&spec, |name| compiled.iter().find(|policy| policy.name == *name).cloned()).unwrap()
 }

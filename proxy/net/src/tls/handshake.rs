@@ -36,6 +36,8 @@ pub struct Peer {
     pub hop: Hop,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// The group that the keys were exchanged on, by its name at IANA; `None`: none was.
+    pub group: Option<&'static str>,
 }
 
 /// Why a handshake ended without a connection.
@@ -150,7 +152,8 @@ fn agreed(tls: &Tls, identity: Identity, generation: &Generation) -> Result<Peer
             return Err(BadPeer::NotNow.into());
         }
     }
-    Ok(Peer { identity, hop, resumed })
+    let group = state.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+    Ok(Peer { identity, hop, resumed, group })
 }
 
 /// Reaches other sidecars from one thread; keeps a configuration with sessions for each identity.

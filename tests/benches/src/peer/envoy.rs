@@ -67,7 +67,14 @@ impl Peer for Envoy {
             Process::start(name, &self.program, &args, job.workdir)
         };
         let proxies = [start("envoy-a", a)?, start("envoy-b", b)?];
-        Ok(Pair { call: at.call, hop: Some(at.hop), proxies: Some(proxies), others: Vec::new(), tap })
+        Ok(Pair {
+            call: at.call,
+            hop: Some(at.hop),
+            proxies: Some(proxies),
+            others: Vec::new(),
+            tap,
+            _collector: None,
+        })
     }
 }
 

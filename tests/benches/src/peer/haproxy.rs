@@ -66,7 +66,14 @@ impl Peer for Haproxy {
         let a = outbound(job, at.call, at.next)?;
         let b = inbound(job, at.hop)?;
         let proxies = [start("haproxy-a", a)?, start("haproxy-b", b)?];
-        Ok(Pair { call: at.call, hop: Some(at.hop), proxies: Some(proxies), others: Vec::new(), tap })
+        Ok(Pair {
+            call: at.call,
+            hop: Some(at.hop),
+            proxies: Some(proxies),
+            others: Vec::new(),
+            tap,
+            _collector: None,
+        })
     }
 }
 

@@ -37,7 +37,14 @@ impl Peer for Relay {
             Process::start(name, &std::env::current_exe()?, &args, job.workdir)
         };
         let proxies = [start("relay-a", at.call, at.hop)?, start("relay-b", at.hop, job.backend)?];
-        Ok(Pair { call: at.call, hop: None, proxies: Some(proxies), others: Vec::new(), tap: None })
+        Ok(Pair {
+            call: at.call,
+            hop: None,
+            proxies: Some(proxies),
+            others: Vec::new(),
+            tap: None,
+            _collector: None,
+        })
     }
 }
 

@@ -14,11 +14,26 @@ use super::{Job, Pair, Peer, free, on, output};
 use crate::plan::Shape;
 use crate::process::Process;
 use crate::tap::Tap;
+use collector::Collector;
+
+pub(crate) mod collector;
+
+/// What the sidecars tell about requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// What they tell where nothing is said: metrics, errors in the log, traces to nobody.
+    Default,
+    /// Metrics, every request in the log, traces to a collector at the default sampling.
+    All,
+    /// Nothing.
+    Nothing,
+}
 
 /// Weft's one binary, found or built.
 pub(crate) struct Weft {
     program: PathBuf,
     full_handshake: Vec<String>,
+    telling: Telling,
 }
 
 impl Weft {
@@ -26,18 +41,22 @@ impl Weft {
     ///
     /// # Errors
     /// There is none, or it cannot be built.
-    pub(crate) fn find(given: Option<&Path>, full_handshake: &[String]) -> Result<Self> {
+    pub(crate) fn find(given: Option<&Path>, full_handshake: &[String], telling: Telling) -> Result<Self> {
         let program = match given {
             Some(path) => path.canonicalize().with_context(|| format!("no such file: {}", path.display()))?,
             None => built()?,
         };
-        Ok(Self { program, full_handshake: full_handshake.to_vec() })
+        Ok(Self { program, full_handshake: full_handshake.to_vec(), telling })
     }
 }
 
 impl Peer for Weft {
     fn name(&self) -> &'static str {
-        "weft"
+        match self.telling {
+            Telling::Default => "weft",
+            Telling::All => "weft-tells",
+            Telling::Nothing => "weft-mute",
+        }
     }
 
     fn version(&self) -> Result<String> {
@@ -54,6 +73,11 @@ impl Peer for Weft {
         let folder = job.workdir.join("manifests");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("mesh.yaml"), manifests(job.shape, &at))?;
+        let collector = (self.telling == Telling::All).then(Collector::start).transpose()?;
+        if let Some(collector) = &collector {
+            let told = TELLS.replace("COLLECTOR", &collector.address.to_string());
+            fs::write(folder.join("telemetry.yaml"), told)?;
+        }
         let tokens = job.workdir.join("tokens.yaml");
         let entry = |pod: &str| format!("- {{token: {TOKEN}-{pod}, workload: bench/{pod}}}\n");
         fs::write(&tokens, entry("client") + &entry("server"))?;
@@ -65,7 +89,14 @@ impl Peer for Weft {
         let mut b = self.sidecar(job, &at, "server", ["--inbound", &inbound])?;
         a.wait_for_file(&job.workdir.join("client.ready"))?;
         b.wait_for_file(&job.workdir.join("server.ready"))?;
-        Ok(Pair { call: at.call, hop: Some(at.hop), proxies: Some([a, b]), others: vec![control_plane], tap })
+        Ok(Pair {
+            call: at.call,
+            hop: Some(at.hop),
+            proxies: Some([a, b]),
+            others: vec![control_plane],
+            tap,
+            _collector: collector,
+        })
     }
 }
 
@@ -94,6 +125,11 @@ impl Weft {
         args.extend(["--ready-file".into(), file(&format!("{pod}.ready"))]);
         args.extend(["--workers".into(), job.workers.to_string()]);
         args.extend(listener.map(str::to_owned));
+        match self.telling {
+            Telling::Default => {}
+            Telling::All => args.extend(["--access-log-file".into(), file(&format!("{pod}.access.log"))]),
+            Telling::Nothing => args.extend(["--access-log=off", "--no-traffic-metrics"].map(str::to_owned)),
+        }
         if !job.resume {
             args.extend(self.full_handshake.iter().cloned());
         }
@@ -170,6 +206,8 @@ const SERVICE_PORT: u16 = 8080;
 /// Good for this run only: the root it leads to lives in the memory of one control plane.
 const TOKEN: &str = "weft-bench-token";
 
+/// Every request is logged, and traces go to the rig's collector.
+const TELLS: &str = include_str!("weft/tells.yaml");
 const BASE: &str = include_str!("weft/base.yaml");
 const HTTP_ROUTE: &str = include_str!("weft/http-route.yaml");
 const GRPC_ROUTE: &str = include_str!("weft/grpc-route.yaml");

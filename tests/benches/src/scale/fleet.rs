@@ -228,6 +228,7 @@ impl Sidecar {
             version: "0.1.0".to_owned(),
             held: self.held.iter().map(held).collect(),
             subscriptions: self.subscriptions.iter().map(subscription).collect(),
+            observes: false,
         };
         up.send_data(frame(Request::Hello(hello)), false)?;
         Ok((up, response.await?.into_body()))

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use prometheus_client::registry::Registry;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use weft_control_plane::authority::{Authority, AuthoritySettings};
 use weft_control_plane::certify::{Certify, Proofs};
-use weft_control_plane::grpc;
+use weft_control_plane::grpc::{self, Services};
 use weft_control_plane::listen::Doorway;
 use weft_control_plane::metrics::Metrics;
+use weft_control_plane::observe::{Hub, Looking};
 use weft_control_plane::publish::Publisher;
 use weft_control_plane::serve::{Limits, Serve};
 use weft_control_plane::status::Status;
@@ -85,7 +85,7 @@ impl Plane {
         Ok(Self {
             compiler,
             publisher,
-            metrics: Metrics::register(&mut Registry::default()),
+            metrics: Metrics::register(&mut weft_control_plane::metrics::registry()),
             status: Arc::default(),
             ready: vec![true; mesh.services],
             backwards: vec![false; mesh.services],
@@ -146,11 +146,14 @@ async fn open(
         stop: stop.clone(),
     };
     let limits = Limits { streams: STREAMS, ack: Duration::from_secs(30) };
-    let serve = Serve::new(publisher, status, metrics.clone(), limits, stop);
+    let own_id = own_identity(TRUST_DOMAIN, OWN_NAMESPACE);
+    let hub = Hub::new(Arc::clone(&status), publisher.reader(), stop.clone());
+    let looking = Looking::new(hub, Vec::new(), own_id.clone());
+    let discovery = Serve::new(publisher, status, metrics.clone(), limits, stop);
     let tokens = Tokens::open(None, None).map_err(anyhow::Error::msg)?;
     let proofs = Proofs::JoinTokens(Arc::new(Mutex::new(tokens)), Arc::new(|_| None));
-    let certify = Certify::new(authority, own_identity(TRUST_DOMAIN, OWN_NAMESPACE), proofs, metrics);
-    grpc::serve(listener, doorway, serve, certify).await;
+    let certify = Certify::new(authority, own_id, proofs, metrics);
+    grpc::serve(listener, doorway, Services { discovery, certify, looking }).await;
     Ok(())
 }
 

@@ -6,15 +6,18 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::part::{CONFORMANCE, ECHO, GATEWAY_API, HELM, KUBERNETES, NAME_SERVER, PAUSE, Part};
+use crate::part::{
+    CONFORMANCE, ECHO, GATEWAY_API, HELM, JAEGER, KUBERNETES, NAME_SERVER, PAUSE, Part, ZIPKIN,
+};
 
 /// Every part, those first that carry the packages of others.
-const ALL: [&Part; 7] = [&KUBERNETES, &NAME_SERVER, &PAUSE, &ECHO, &GATEWAY_API, &CONFORMANCE, &HELM];
+const ALL: [&Part; 9] =
+    [&KUBERNETES, &NAME_SERVER, &PAUSE, &ECHO, &GATEWAY_API, &CONFORMANCE, &HELM, &JAEGER, &ZIPKIN];
 
 /// Arguments of `cargo dev parts`.
 #[derive(Debug, Args)]
 pub(super) struct PartsArgs {
-    /// Only these: kubernetes, dns, pause, echo, gateway-api, conformance, helm.
+    /// Only these: kubernetes, dns, pause, echo, gateway-api, conformance, helm, jaeger, zipkin.
     names: Vec<String>,
 }
 

@@ -6,6 +6,31 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+/// Where a part is made of.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A module of our own that names it: a folder in `parts/`, with every version and checksum.
+    Recipe,
+    /// A Go module that is a program itself, built as it is published: its own `go.mod` and `go.sum` pin the rest.
+    Module {
+        /// Its path.
+        path: &'static str,
+        /// Its checksum.
+        sum: &'static str,
+        /// What else the linker is told.
+        flags: &'static str,
+    },
+    /// A file of Maven's central repository.
+    Jar {
+        /// Group, artifact, version, type and classifier.
+        coordinates: &'static str,
+        /// The name it is published under.
+        file: &'static str,
+        /// Its SHA-256.
+        sha256: &'static str,
+    },
+}
+
 /// A third-party program, or a few of one origin.
 #[derive(Debug)]
 pub struct Part {
@@ -19,6 +44,8 @@ pub struct Part {
     pub links: &'static [(&'static str, &'static str)],
     /// Files or folders taken from a module as they are.
     pub copies: &'static [Copied],
+    /// What it is made of.
+    pub(super) origin: Origin,
     /// Packages whose version variables are set to [`version`](Self::version).
     stamps: &'static [&'static str],
 }
@@ -69,6 +96,7 @@ pub const KUBERNETES: Part = Part {
         ("kubelet", "kubernetes"),
     ],
     copies: &[],
+    origin: Origin::Recipe,
     stamps: &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
 };
 
@@ -110,8 +138,28 @@ pub const CONFORMANCE: Part = Part {
 /// Helm.
 pub const HELM: Part = part("helm", "3.18.6", &[Target::new("helm.sh/helm/v3/cmd/helm", "helm")]);
 
+/// Jaeger, which is a collector of OpenTelemetry's as well. 2.13.0 is version 1.76.0 of its module.
+pub const JAEGER: Part = Part {
+    origin: Origin::Module {
+        path: "github.com/jaegertracing/jaeger",
+        sum: "h1:sWCOOF1dr+NL0PLil7mFo3BqqQL8k4WiM7aguFbc14g=",
+        flags: " -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v2.13.0",
+    },
+    ..part("jaeger", "1.76.0", &[Target::new("./cmd/jaeger", "jaeger")])
+};
+
+/// Zipkin's server, with its web page: `zipkin.jar`, for Java 17.
+pub const ZIPKIN: Part = Part {
+    origin: Origin::Jar {
+        coordinates: "io.zipkin:zipkin-server:3.5.1:jar:exec",
+        file: "zipkin-server-3.5.1-exec.jar",
+        sha256: "7ac633a6832647e71e50012a5e3e91fbc7054414955261724526030faf271d8d",
+    },
+    ..part("zipkin", "3.5.1", &[])
+};
+
 const fn part(name: &'static str, version: &'static str, targets: &'static [Target]) -> Part {
-    Part { name, version, targets, links: &[], copies: &[], stamps: &[] }
+    Part { name, version, targets, links: &[], copies: &[], origin: Origin::Recipe, stamps: &[] }
 }
 
 impl Part {
@@ -137,14 +185,20 @@ impl Part {
                 self.version, 0
             )
         };
-        std::iter::once("-s -w".to_owned()).chain(self.stamps.iter().map(stamp)).collect()
+        let flags = match self.origin {
+            Origin::Module { flags, .. } => flags.to_owned(),
+            Origin::Recipe | Origin::Jar { .. } => String::new(),
+        };
+        std::iter::once("-s -w".to_owned()).chain(self.stamps.iter().map(stamp)).chain([flags]).collect()
     }
 
     /// Twelve letters that change with the recipe.
     pub(super) fn hash(&self) -> std::io::Result<String> {
         let mut files: Vec<PathBuf> = Vec::new();
-        for entry in std::fs::read_dir(self.recipe())? {
-            files.push(entry?.path());
+        if matches!(self.origin, Origin::Recipe) {
+            for entry in std::fs::read_dir(self.recipe())? {
+                files.push(entry?.path());
+            }
         }
         files.sort();
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -161,11 +215,13 @@ impl Part {
 mod tests {
     use super::*;
 
-    const ALL: [&Part; 7] = [&KUBERNETES, &NAME_SERVER, &PAUSE, &ECHO, &GATEWAY_API, &CONFORMANCE, &HELM];
+    const ALL: [&Part; 9] =
+        [&KUBERNETES, &NAME_SERVER, &PAUSE, &ECHO, &GATEWAY_API, &CONFORMANCE, &HELM, &JAEGER, &ZIPKIN];
 
     #[test]
     fn a_parts_version_is_the_one_its_recipe_pins() {
-        for part in ALL.into_iter().filter(|part| part.name != PAUSE.name) {
+        let recipes = ALL.into_iter().filter(|part| matches!(part.origin, Origin::Recipe));
+        for part in recipes.filter(|part| part.name != PAUSE.name) {
             let recipe = std::fs::read_to_string(part.recipe().join("go.mod")).unwrap();
             assert!(recipe.contains(&format!(" v{}", part.version)), "{} {}", part.name, part.version);
         }

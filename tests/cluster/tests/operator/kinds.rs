@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-const KINDS: [&str; 4] = ["AuthorizationPolicy", "Mesh", "TlsPolicy", "TrafficPolicy"];
+const KINDS: [&str; 5] = ["AuthorizationPolicy", "Mesh", "TelemetryPolicy", "TlsPolicy", "TrafficPolicy"];
 
 #[test]
 fn every_field_of_every_kind_is_explained() {

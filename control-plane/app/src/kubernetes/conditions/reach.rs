@@ -4,8 +4,8 @@
 //! What is told is small whatever the mesh's size: counts for the mesh, for each namespace and for each
 //! AuthorizationPolicy, and a bounded list of refusals.
 //!
-//! Whom an object concerns: an AuthorizationPolicy the pods it applies to; a TlsPolicy those of its
-//! namespace, or of the mesh; routes and TrafficPolicies are for clients, and any sidecar may be one.
+//! Whom an object concerns: an AuthorizationPolicy the pods it applies to; a TlsPolicy or TelemetryPolicy
+//! those of its namespace, or of the mesh; routes and TrafficPolicies are for clients, and any sidecar may be one.
 //!
 //! Invariant: a sidecar counts as behind only when it has been for some time, so that the counts of a
 //! mesh at work stand still.
@@ -112,7 +112,7 @@ impl Tally {
     fn of(&self, key: &ObjectKey, root: &str) -> u32 {
         match key.kind {
             Kind::AuthorizationPolicy => self.authorizations.get(&key.path()).copied().unwrap_or(0),
-            Kind::TlsPolicy if key.namespace != root => {
+            Kind::TlsPolicy | Kind::TelemetryPolicy if key.namespace != root => {
                 self.namespaces.get(&key.namespace).copied().unwrap_or(0)
             }
             _ => self.all,

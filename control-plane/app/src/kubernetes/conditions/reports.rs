@@ -69,6 +69,7 @@ fn has_status(kind: Kind) -> bool {
         | Kind::AuthorizationPolicy
         | Kind::TrafficPolicy
         | Kind::TlsPolicy
+        | Kind::TelemetryPolicy
         | Kind::Mesh => true,
         Kind::Service | Kind::EndpointSlice | Kind::Pod | Kind::Node | Kind::Namespace => false,
     }

@@ -278,7 +278,14 @@ impl Term<'_> {
 
 /// Whether a kind's status shows how many sidecars run it.
 fn shows_counts(kind: Kind) -> bool {
-    matches!(kind, Kind::AuthorizationPolicy | Kind::TrafficPolicy | Kind::TlsPolicy | Kind::Mesh)
+    matches!(
+        kind,
+        Kind::AuthorizationPolicy
+            | Kind::TrafficPolicy
+            | Kind::TlsPolicy
+            | Kind::TelemetryPolicy
+            | Kind::Mesh
+    )
 }
 
 async fn sleep_until(wake: Option<Instant>) {

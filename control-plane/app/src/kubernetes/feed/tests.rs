@@ -7,7 +7,6 @@ use crate::kubernetes::watch::sight::see;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::status::Status;
-use prometheus_client::registry::Registry;
 use serde_json::json;
 use std::sync::Arc;
 use weft_control_plane_core::config::{Key, ResourceType};
@@ -36,7 +35,7 @@ fn a_window_ends_after_quiet_and_never_later_than_the_longest_wait() {
 async fn nothing_is_published_before_every_kind_was_listed_and_then_all_of_it_at_once() {
     let (publisher, status) = (Publisher::default(), Arc::new(Status::default()));
     let mut reader = publisher.reader();
-    let metrics = Metrics::register(&mut Registry::default());
+    let metrics = Metrics::register(&mut crate::metrics::registry());
     let take = Take::new(publisher, Arc::clone(&status), metrics.clone());
     let facts = Facts::new("weft-system", "cluster.local", Roll::default());
     let feed = Feed::new(facts, take, metrics.watching.clone());

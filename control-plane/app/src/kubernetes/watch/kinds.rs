@@ -80,7 +80,7 @@ const fn gateway(kind: Kind, plural: &'static str, versions: &'static [&'static 
 }
 
 /// All of them. Source: the kinds of the model.
-pub const WATCHED: [Watched; 14] = [
+pub const WATCHED: [Watched; 15] = [
     built_in(Kind::Namespace, "", "namespaces"),
     built_in(Kind::Node, "", "nodes"),
     built_in(Kind::Service, "", "services"),
@@ -88,6 +88,7 @@ pub const WATCHED: [Watched; 14] = [
     built_in(Kind::Pod, "", "pods"),
     own(Kind::Mesh, "meshes"),
     own(Kind::AuthorizationPolicy, "authorizationpolicies"),
+    own(Kind::TelemetryPolicy, "telemetrypolicies"),
     own(Kind::TlsPolicy, "tlspolicies"),
     own(Kind::TrafficPolicy, "trafficpolicies"),
     gateway(Kind::HttpRoute, "httproutes", &["v1", "v1beta1"]),

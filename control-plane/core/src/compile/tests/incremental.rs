@@ -169,7 +169,7 @@ fn route() -> impl Strategy<Value = Value> {
 }
 
 fn policy() -> impl Strategy<Value = Value> {
-    let kind = name(&["AuthorizationPolicy", "TlsPolicy", "TrafficPolicy"]);
+    let kind = name(&["AuthorizationPolicy", "TelemetryPolicy", "TlsPolicy", "TrafficPolicy"]);
     let target = (name(&["Workload", "Service", "Namespace", "Mesh"]), name(SERVICES), name(LABELS));
     let targets = prop::collection::vec(target, 0..3);
     let fallback = prop::option::of((name(SERVICES), namespace(), 80..82_u16));
@@ -186,6 +186,13 @@ fn policy() -> impl Strategy<Value = Value> {
                     let cidr = if good { "10.0.0.0/8" } else { "ten" };
                     spec["action"] = json!(if created == 0 { "Allow" } else { "Deny" });
                     spec["rules"] = json!([{"from": [{"cidrs": [cidr]}]}]);
+                }
+                "TelemetryPolicy" => {
+                    let percent = if good { 50 } else { 101 };
+                    spec["tracing"] = json!({"samplingPercent": percent, "perSecond": created});
+                    if created == 1 {
+                        spec["accessLog"] = json!({"mode": "All"});
+                    }
                 }
                 "TlsPolicy" => {
                     let number = if good { 8080 } else { 0 };
@@ -211,7 +218,7 @@ fn wide() -> impl Strategy<Value = Value> {
         |(name, domain, strict)| {
             let mode = if strict { "Strict" } else { "Permissive" };
             json!({"apiVersion": "weft.dev/v1alpha1", "kind": "Mesh", "metadata": {"name": name},
-                "spec": {"trustDomain": domain, "mutualTls": mode}})
+                "spec": {"trustDomain": domain, "mutualTls": mode, "accessLog": if strict { "All" } else { "Off" }}})
         },
     );
     let unsupported = (namespace(), name(OTHERS)).prop_map(|(namespace, name)| {
@@ -237,6 +244,7 @@ fn step() -> impl Strategy<Value = Step> {
         (Kind::GrpcRoute, OTHERS),
         (Kind::AuthorizationPolicy, OTHERS),
         (Kind::TlsPolicy, OTHERS),
+        (Kind::TelemetryPolicy, OTHERS),
         (Kind::TrafficPolicy, OTHERS),
         (Kind::TlsRoute, OTHERS),
         (Kind::Mesh, &["mesh", "other"]),

@@ -1,7 +1,7 @@
 //! Policies: whom they apply to, which goes first, what is refused.
 
 use super::*;
-use crate::config::{Backend, MutualTls};
+use crate::config::{AccessLog, Backend, LogFormat, MutualTls, Telemetry};
 
 fn policy(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
     format!(
@@ -242,6 +242,70 @@ fn a_mesh_of_another_name_is_refused() {
             .says(Kind::Mesh, "", "other", Accepted)
             .starts_with("False/Invalid: the settings are those of")
     );
+}
+
+fn telling(namespace: &str, name: &str, target: &str, rest: &str) -> String {
+    policy("TelemetryPolicy", namespace, name, &format!("targetRefs: [{target}], {rest}"))
+}
+
+#[test]
+fn what_is_told_is_merged_leaf_by_leaf_from_the_narrowest_policy_to_the_mesh() {
+    let mesh = "\n---\napiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {accessLog: Off, tracing: {samplingPercent: 7}}\n";
+    let all = [
+        mesh.to_owned(),
+        telling("weft-system", "m", "{kind: Mesh}", "tracing: {export: {endpoint: 'http://all:4317', headers: [{name: x-key, value: k}]}, samplingPercent: 1, joinSingleFlight: true}"),
+        telling("shop", "n", "{kind: Namespace}", "tracing: {perSecond: 5, attributes: [{name: t, header: X-Tenant}]}, accessLog: {mode: All, query: [page]}, responseHeaders: true"),
+        telling("shop", "w", "{kind: Workload, selector: {app: cart}}", "tracing: {export: {endpoint: 'http://cart:9411', protocol: Zipkin}, attributes: []}, accessLog: {format: Ecs}"),
+        telling("shop", "x", "{kind: Namespace}", "tracing: {perSecond: 6, errorsPerSecond: 0}"),
+    ]
+    .concat();
+    let compiled = shop(&all);
+    let (cart, catalog) = (compiled.inbound("shop/cart-0"), compiled.inbound("shop/catalog-0"));
+    let (cart, catalog) = (&cart.telemetry, &catalog.telemetry);
+    let to = |told: &Telemetry| told.trace_export.clone().map(|it| (it.endpoint, it.headers.len())).unwrap();
+    assert_eq!(to(cart), ("http://cart:9411".to_owned(), 0), "a collector never gets another's headers");
+    assert_eq!(to(catalog), ("http://all:4317".to_owned(), 1));
+    for told in [cart, catalog] {
+        assert_eq!((told.trace_sampling_ppm, told.trace_per_second), (Some(10_000), Some(5)));
+        assert_eq!(told.trace_errors_per_second, Some(0));
+        assert!(told.trace_join_single_flight && told.response_headers);
+        assert_eq!(
+            (told.access_log, told.access_log_query.as_slice()),
+            (AccessLog::All, &["page".to_owned()][..])
+        );
+    }
+    assert_eq!((cart.access_log_format, catalog.access_log_format), (LogFormat::Ecs, LogFormat::Weft));
+    assert!(cart.trace_attributes.is_empty(), "an empty list is said too");
+    assert_eq!(catalog.trace_attributes[0].header, "x-tenant");
+    assert_eq!(cart.by, ["shop/w", "shop/n", "shop/x", "weft-system/m", "mesh/mesh"]);
+    assert_eq!(catalog.by, ["shop/n", "shop/x", "weft-system/m", "mesh/mesh"]);
+    for name in ["n", "w", "x"] {
+        assert_eq!(compiled.says(Kind::TelemetryPolicy, "shop", name, Accepted), "True/Accepted: in force");
+    }
+}
+
+#[test]
+fn what_nobody_says_is_absent_and_what_the_mesh_says_holds_below_policies() {
+    let told = shop("").inbound("shop/cart-0").telemetry.clone();
+    assert_eq!((told.trace_export, told.trace_sampling_ppm, told.trace_per_second), (None, None, None));
+    assert_eq!((told.access_log, told.by.len()), (AccessLog::Errors, 0));
+    assert_eq!(shop("").inbound("shop/catalog-0").telemetry.version, "v1", "by its label");
+    let mesh = "\n---\napiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {accessLog: All, tracing: {perSecond: 3}}\n";
+    let told = shop(mesh).inbound("shop/cart-0").telemetry.clone();
+    assert_eq!((told.access_log, told.trace_per_second), (AccessLog::All, Some(3)));
+    assert_eq!(told.by, ["mesh/mesh"]);
+}
+
+#[test]
+fn a_telemetry_policy_that_is_not_valid_is_not_in_force() {
+    let compiled = shop(&telling("shop", "t", "{kind: Namespace}", "tracing: {samplingPercent: 101}"));
+    assert_eq!(compiled.inbound("shop/cart-0").telemetry.trace_sampling_ppm, None);
+    let says = compiled.says(Kind::TelemetryPolicy, "shop", "t", Accepted);
+    assert!(says.starts_with("False/Invalid: tracing.samplingPercent"), "{says}");
+    let other = shop(&telling("shop", "t", "{kind: Service, name: cart}", "responseHeaders: true"));
+    let says = other.says(Kind::TelemetryPolicy, "shop", "t", Accepted);
+    assert!(says.starts_with("False/Invalid: a policy of this kind cannot target a Service"), "{says}");
+    assert!(!other.inbound("shop/cart-0").telemetry.response_headers);
 }
 
 fn traffic(name: &str, service: &str, rest: &str) -> String {

@@ -4,175 +4,147 @@
 //!
 //! Invariant: as its parent's.
 
-use std::fmt::Error;
 use std::sync::atomic::Ordering;
 
-use weft_proxy_core::reason;
+use weft_exposition::{Family, Number, Page, Set};
+use weft_proxy_core::{Probe, reason};
 
-use super::{Column, Families};
+use super::Column;
 use crate::metrics::Metrics;
 use crate::metrics::backend::BackendMeter;
+use crate::metrics::catalog::{self, BACKEND};
 use crate::metrics::labels::Direction;
-use weft_proxy_core::Probe;
+use crate::metrics::plain::{Count, Dropped, Group, Guess, Handshake, Lookup, Naming, Purpose};
 
-use crate::metrics::plain::{Dropped, Guess, Handshake, Lookup};
+const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
 
-pub(super) fn backends(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
+pub(super) fn backends(metrics: &Metrics, page: &mut Page) {
     let mut entries = metrics.backends.entries();
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let rows: Vec<(&str, &BackendMeter)> =
-        entries.iter().map(|(name, meter)| (name.as_str(), meter.as_ref())).collect();
-    let labels = |name| vec![("destination_service", name)];
-    let counters: [Column<BackendMeter, u64>; 5] = [
-        ("ejections", "Endpoints ejected", |b| b.ejected.load(Ordering::Relaxed)),
-        ("restorations", "Ejected endpoints taken back", |b| b.restored.load(Ordering::Relaxed)),
-        ("backend_overflows", "Requests refused by a limit of the backend", |b| {
-            b.overflow.load(Ordering::Relaxed)
-        }),
-        ("fallbacks", "Requests sent to the fallback", |b| b.fallback.load(Ordering::Relaxed)),
-        ("retry_budget_spent", "Retries not made because the budget was spent", |b| {
-            b.budget_spent.load(Ordering::Relaxed)
-        }),
+    let rows: Vec<(Set, &BackendMeter)> =
+        entries.iter().map(|(name, meter)| (page.set(&BACKEND, &[name.as_str()]), meter.as_ref())).collect();
+    let columns: [Column<BackendMeter, Number>; 10] = [
+        (&catalog::EJECTIONS, |b| b.ejected.load(Ordering::Relaxed).into()),
+        (&catalog::RESTORATIONS, |b| b.restored.load(Ordering::Relaxed).into()),
+        (&catalog::BACKEND_OVERFLOWS, |b| b.overflow.load(Ordering::Relaxed).into()),
+        (&catalog::FALLBACKS, |b| b.fallback.load(Ordering::Relaxed).into()),
+        (&catalog::BUDGET_SPENT, |b| b.budget_spent.load(Ordering::Relaxed).into()),
+        (&catalog::CIRCUIT_OPENINGS, |b| b.openings.load(Ordering::Relaxed).into()),
+        (&catalog::ENDPOINTS_READY, |b| b.ready.load(Ordering::Relaxed).into()),
+        (&catalog::ENDPOINTS_EJECTED, |b| b.out().into()),
+        (&catalog::CIRCUIT_OPEN, |b| b.is_open().into()),
+        (&catalog::PENDING, |b| b.pending.load(Ordering::Relaxed).into()),
     ];
-    for (name, help, value) in counters {
-        families.counter((name, help), rows.iter().map(|(name, meter)| (labels(*name), value(meter))))?;
+    for (family, value) in columns {
+        let mut family = page.family(family);
+        for (labels, meter) in &rows {
+            family.add(labels, &[], value(meter));
+        }
     }
-    let gauges: [Column<BackendMeter, i64>; 3] = [
-        ("endpoints_ejected", "Endpoints ejected now, over all workers", BackendMeter::out),
-        ("circuit_open", "1 while all endpoints are ejected on a worker", |b| i64::from(b.is_open())),
-        ("requests_pending", "Requests waiting for a connection", |b| b.pending.load(Ordering::Relaxed)),
-    ];
-    for (name, help, value) in gauges {
-        families.gauge((name, help), rows.iter().map(|(name, meter)| (labels(*name), value(meter))))?;
-    }
-    Ok(())
 }
 
-pub(super) fn decisions(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
+pub(super) fn decisions(metrics: &Metrics, page: &mut Page) {
     let mut rules = metrics.rules.entries();
     rules.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut family = page.family(&catalog::VERDICTS);
+    for (labels, meter) in &rules {
+        let row = [labels.policy.as_str(), labels.rule.as_str(), labels.verdict.name()];
+        family.add(&Set::NONE, &row, meter.0.load(Ordering::Relaxed));
+    }
     let beyond = metrics.rules_beyond.0.load(Ordering::Relaxed);
-    let overflow = (vec![("policy", "overflow"), ("rule", "overflow"), ("verdict", "overflow")], beyond);
-    let rows = rules.iter().map(|(labels, meter)| {
-        let row = vec![
-            ("policy", labels.policy.as_str()),
-            ("rule", labels.rule.as_str()),
-            ("verdict", labels.verdict.name()),
-        ];
-        (row, meter.0.load(Ordering::Relaxed))
-    });
-    families.counter(
-        ("policy_verdicts", "Decisions of authorization policies, by rule"),
-        rows.chain((beyond > 0).then_some(overflow)),
-    )?;
-    let [inbound, outbound] = &metrics.refused;
-    let refusals = [(Direction::Inbound, inbound), (Direction::Outbound, outbound)];
-    let rows = refusals.into_iter().flat_map(|(direction, counts)| {
-        reason::ALL.into_iter().zip(counts).map(move |(reason, count)| {
-            let row = vec![
-                ("direction", direction.name()),
-                ("reason", reason.name()),
-                ("blame", reason.blame().name()),
-            ];
-            (row, count.load(Ordering::Relaxed))
-        })
-    });
-    families.counter(
-        ("refusals", "Requests and connections that ended with a reason of the sidecar's own"),
-        rows.filter(|(_, count)| *count > 0),
-    )
+    if beyond > 0 {
+        family.add(&Set::NONE, &["overflow"; 3], beyond);
+    }
+    drop(family);
+    let mut family = page.family(&catalog::REFUSALS);
+    for (direction, counts) in DIRECTIONS.into_iter().zip(&metrics.refused) {
+        for (reason, count) in reason::ALL.into_iter().zip(counts) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                let row = [direction.name(), reason.name(), reason.blame().name()];
+                family.add(&Set::NONE, &row, count);
+            }
+        }
+    }
 }
 
-pub(super) fn plain(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
+pub(super) fn plain(metrics: &Metrics, page: &mut Page) {
     let plain = metrics.plain();
-    let directions = [Direction::Inbound, Direction::Outbound];
-    let by_direction = |direction: Direction, outcome: &'static str| {
-        vec![("direction", direction.name()), ("outcome", outcome)]
+    let both = |page: &mut Page, family, rows: &dyn Fn(Direction) -> Vec<(Vec<&'static str>, u64)>| {
+        let mut family = page.family(family);
+        for direction in DIRECTIONS {
+            for (own, value) in rows(direction) {
+                let labels: Vec<&str> = [direction.name()].into_iter().chain(own).collect();
+                family.add(&Set::NONE, &labels, value);
+            }
+        }
     };
-    families.counter(
-        ("tls_handshakes", "TLS handshakes of the mesh"),
-        directions.into_iter().flat_map(|direction| {
-            let row = move |outcome: Handshake| {
-                (by_direction(direction, outcome.name()), plain.handshakes(direction, outcome).read())
-            };
-            Handshake::ALL.into_iter().map(row)
-        }),
-    )?;
-    families.counter(
-        ("protocol_guesses", "Connections whose protocol was not declared, by what was found"),
-        directions.into_iter().flat_map(|direction| {
-            let row = move |guess: Guess| {
-                (by_direction(direction, guess.name()), plain.guesses(direction, guess).read())
-            };
-            Guess::ALL.into_iter().map(row)
-        }),
-    )?;
-    families.counter(
-        ("probes", "Probes of the kubelet, by kind; they are no requests"),
-        Probe::ALL.map(|probe| (vec![("kind", probe.name())], plain.probes(probe).read())),
-    )?;
-    families.counter(
-        ("lookups", "Searches for a destination's configuration"),
-        Lookup::ALL.map(|outcome| (vec![("outcome", outcome.name())], plain.lookups(outcome).read())),
-    )?;
-    families.counter(
-        ("telemetry_dropped", "Log lines and spans dropped rather than waited for"),
-        Dropped::ALL.map(|kind| {
-            let (what, stage) = kind.names();
-            (vec![("kind", what), ("stage", stage)], plain.dropped(kind).read())
-        }),
-    )?;
-    families.counter(
-        ("spans_exported", "Spans that a collector took"),
-        [(vec![], plain.spans_exported.read())],
-    )?;
-    let mut limits = plain.limits();
-    limits.sort_by_key(|(name, _)| *name);
-    families.counter(
-        ("limits_hit", "Times a limit of the sidecar was hit"),
-        limits.iter().map(|(name, count)| (vec![("limit", *name)], count.read())),
-    )
+    both(page, &catalog::HANDSHAKES, &|direction| {
+        Handshake::ALL.map(|how| (vec![how.name()], plain.handshakes(direction, how).read())).to_vec()
+    });
+    both(page, &catalog::TLS_CONNECTIONS, &|direction| {
+        Group::ALL.map(|group| (vec![TLS, group.name()], plain.agreed(direction, group).read())).to_vec()
+    });
+    both(page, &catalog::TLS_FAILURES, &|direction| {
+        plain.failures(direction).all().iter().map(|(cause, count)| (vec![*cause], count.read())).collect()
+    });
+    both(page, &catalog::GUESSES, &|direction| {
+        Guess::ALL.map(|guess| (vec![guess.name()], plain.guesses(direction, guess).read())).to_vec()
+    });
+    let mut one = |family, rows: Vec<(Vec<&str>, &Count)>| {
+        let mut family = page.family(family);
+        for (labels, count) in rows {
+            family.add(&Set::NONE, &labels, count.read());
+        }
+    };
+    one(&catalog::PROBES, Probe::ALL.map(|probe| (vec![probe.name()], plain.probes(probe))).into());
+    one(&catalog::LOOKUPS, Lookup::ALL.map(|how| (vec![how.name()], plain.lookups(how))).into());
+    let names = Purpose::ALL.into_iter().flat_map(|purpose| {
+        Naming::ALL.map(|how| (vec![purpose.name(), how.name()], plain.names(purpose, how)))
+    });
+    one(&catalog::DNS, names.collect());
+    let dropped = Dropped::ALL.map(|kind| {
+        let (what, stage) = kind.names();
+        (vec![what, stage], plain.dropped(kind))
+    });
+    one(&catalog::DROPPED, dropped.into());
+    one(&catalog::SPANS_EXPORTED, vec![(vec![], &plain.spans_exported)]);
+    let limits = plain.limits();
+    one(&catalog::LIMITS, limits.iter().map(|(name, count)| (vec![*name], count.as_ref())).collect());
 }
 
-pub(super) fn own(metrics: &Metrics, families: &mut Families<'_>) -> Result<(), Error> {
-    let (config, certificate) = (&metrics.plain().config, &metrics.plain().certificate);
-    let counters = [
-        ("config_adoptions", "Epochs of configuration taken into use", &config.adopted),
-        ("config_refusals", "Resources of the configuration refused", &config.refused),
-        ("control_connects", "Times the stream to the control plane was opened", &config.connects),
-        ("certificate_renewals", "Certificates obtained", &certificate.renewed),
-        ("certificate_failures", "Attempts to obtain a certificate that failed", &certificate.failed),
+pub(super) fn own(metrics: &Metrics, page: &mut Page) {
+    let (config, certificate) = (metrics.plain().config.read(), metrics.plain().certificate.read());
+    let has = |moment: u64| (moment > 0).then_some(Number::Whole(moment));
+    let always = |number: u64| Some(Number::Whole(number));
+    let rows: [(&'static Family, Option<Number>); 17] = [
+        (&catalog::ADOPTIONS, always(config.adopted)),
+        (&catalog::CONFIG_REFUSALS, always(config.refused)),
+        (&catalog::CONFIG_REFUSED, always(config.refused_now)),
+        (&catalog::GENERATION, always(config.generation)),
+        (&catalog::CONFIG_ADOPTED, always(config.adopted_at)),
+        (&catalog::CONNECTS, always(config.connects)),
+        (&catalog::DISCONNECTS, always(config.disconnects)),
+        (&catalog::CONNECTED, Some(config.connected.into())),
+        (&catalog::CONTROL_SINCE, has(config.since)),
+        (&catalog::RENEWALS, always(certificate.obtained)),
+        (&catalog::RENEWAL_FAILURES, always(certificate.failed)),
+        (&catalog::CERTIFICATE_ISSUED, has(certificate.issued)),
+        (&catalog::CERTIFICATE_RENEWAL, has(certificate.renew_after)),
+        (&catalog::CERTIFICATE_EXPIRY, has(certificate.not_after)),
+        (&catalog::TRUST_ROOTS, always(certificate.roots)),
+        (&catalog::TRUST_ADOPTED, has(certificate.roots_changed)),
+        (&catalog::TRUST_EXPIRY, has(certificate.root_not_after)),
     ];
-    for (name, help, count) in counters {
-        families.counter((name, help), [(vec![], count.read())])?;
+    for (family, value) in rows {
+        let mut family = page.family(family);
+        if let Some(value) = value {
+            family.one(value);
+        }
     }
-    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let gauges = [
-        ("config_generation", "Epoch of configuration in use", whole(config.generation())),
-        (
-            "control_connected",
-            "1 while the stream to the control plane is open",
-            i64::from(config.connected()),
-        ),
-        (
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate expires",
-            whole(certificate.not_after()),
-        ),
-        (
-            "trust_expiry_timestamp_seconds",
-            "When the first root expires",
-            whole(certificate.trust_not_after()),
-        ),
-    ];
-    for (name, help, value) in gauges {
-        families.gauge((name, help), [(vec![], value)])?;
-    }
-    families.gauge(
-        ("config_adopted_timestamp_seconds", "When the configuration in use was taken into use"),
-        [(vec![], config.adopted_at() as f64 / 1e9)],
-    )?;
-    families.gauge(("build_info", "1; the version is in the label"), [(vec![("version", VERSION)], 1i64)])
+    page.family(&catalog::BUILD).add(&Set::NONE, &[VERSION], true);
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Source: rustls' word; no other version is spoken between sidecars.
+const TLS: &str = "TLSv1.3";

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::metrics::backend::{PolicyVerdict, RuleLabels, Standing};
+use crate::metrics::exemplars::Seen;
 use crate::metrics::labels::{Direction, Security};
+use crate::metrics::own::ConfigState;
 use crate::metrics::plain::Handshake;
 use std::time::Duration;
+use weft_exposition::reference;
 use weft_proxy_core::{Name, Reason};
 
 fn labels(service: &str) -> EdgeLabels {
@@ -23,6 +26,10 @@ fn labels(service: &str) -> EdgeLabels {
     }
 }
 
+fn text(metrics: &Metrics) -> String {
+    String::from_utf8(page(metrics, Format::OpenMetrics)).unwrap()
+}
+
 fn row<'a>(page: &'a str, start: &str, contains: &str) -> &'a str {
     page.lines()
         .find(|line| line.starts_with(start) && line.contains(contains))
@@ -32,14 +39,13 @@ fn row<'a>(page: &'a str, start: &str, contains: &str) -> &'a str {
 #[test]
 fn a_request_shows_with_istios_words_and_sums_over_workers() {
     let metrics = Arc::new(Metrics::default());
-    let page = Page::new(Arc::clone(&metrics));
     for worker in 0..2 {
         let edge = metrics.edge(worker, &labels("shop/catalog:80"));
         edge.request(Outcome::new(200, None, None), Duration::from_millis(2), 10, 20);
         edge.request(Outcome::new(503, None, Some(Reason::NoEndpoint)), Duration::from_micros(80), 0, 0);
         edge.retry();
     }
-    let page = page.render();
+    let page = text(&metrics);
     let good = row(&page, "weft_requests_total{", "response_code=\"200\"");
     assert!(good.ends_with("} 2"), "{good}");
     for label in [
@@ -70,12 +76,11 @@ fn a_request_shows_with_istios_words_and_sums_over_workers() {
 #[test]
 fn label_sets_beyond_the_bound_are_counted_together_and_none_is_lost() {
     let metrics = Arc::new(Metrics::with_series(50));
-    let page = Page::new(Arc::clone(&metrics));
     for n in 0..1_000 {
         let edge = metrics.edge(0, &labels(&format!("shop/s{n}:80")));
         edge.request(Outcome::new(200, None, None), Duration::from_millis(1), 0, 0);
     }
-    let page = page.render();
+    let page = text(&metrics);
     let rows: Vec<_> = page.lines().filter(|line| line.starts_with("weft_requests_total{")).collect();
     assert!(rows.len() <= 51, "{}", rows.len());
     let total: u64 = rows.iter().map(|row| row.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
@@ -95,13 +100,12 @@ fn series_of_vanished_routes_go_and_leave_room_for_new_ones() {
     metrics.edge(0, &labels("shop/goes:80")).request(Outcome::new(200, None, None), Duration::ZERO, 0, 0);
     let backend = metrics.backend(&Name::from("shop/goes:80"));
     backend.ejected();
-    let page = Page::new(Arc::clone(&metrics));
-    assert!(page.render().contains("shop/goes:80"));
+    assert!(text(&metrics).contains("shop/goes:80"));
     drop(backend);
     metrics.sweep();
-    assert!(page.render().contains("shop/goes:80"), "one scrape more sees the last value");
+    assert!(text(&metrics).contains("shop/goes:80"), "one scrape more sees the last value");
     metrics.sweep();
-    let after = page.render();
+    let after = text(&metrics);
     assert!(!after.contains("shop/goes:80") && after.contains("shop/stays:80"));
     let new = metrics.edge(0, &labels("shop/new:80"));
     assert_eq!(new.labels().service.as_str(), "shop/new:80");
@@ -121,9 +125,9 @@ fn resilience_policy_and_state_show() {
     metrics.rule(&deny).decided();
     metrics.refused(Direction::Inbound, Reason::DeniedByPolicy);
     metrics.plain().limit("header_bytes").up();
-    metrics.plain().config.adopt(7, 1_500_000_000);
+    metrics.plain().config.set(ConfigState { generation: 7, adopted_at: 15, ..ConfigState::default() });
     metrics.plain().handshakes(Direction::Inbound, Handshake::BadCertificate).up();
-    let page = Page::new(Arc::clone(&metrics)).render();
+    let page = text(&metrics);
     for (start, contains, value) in [
         ("weft_ejections_total", "shop/catalog:80", "1"),
         ("weft_endpoints_ejected", "shop/catalog:80", "1"),
@@ -133,7 +137,7 @@ fn resilience_policy_and_state_show() {
         ("weft_refusals_total", "reason=\"denied_by_policy\",blame=\"policy\"", "1"),
         ("weft_limits_hit_total", "limit=\"header_bytes\"", "1"),
         ("weft_config_generation", "", "7"),
-        ("weft_config_adopted_timestamp_seconds", "", "1.5"),
+        ("weft_config_adopted_timestamp_seconds", "", "15"),
         ("weft_tls_handshakes_total", "direction=\"inbound\",outcome=\"bad_certificate\"", "1"),
     ] {
         let row = row(&page, start, contains);
@@ -155,6 +159,42 @@ fn a_label_cannot_break_its_line() {
     let metrics = Arc::new(Metrics::default());
     let edge = metrics.edge(0, &labels("evil\"} 1\nfake_metric 1\\"));
     edge.request(Outcome::new(200, None, None), Duration::ZERO, 0, 0);
-    let page = Page::new(metrics).render();
+    let page = text(&metrics);
     assert!(!page.lines().any(|line| line.starts_with("fake_metric")), "{page}");
+}
+
+#[test]
+fn what_is_traced_leads_from_its_bucket_to_its_trace() {
+    let metrics = Metrics::default();
+    let edge = metrics.edge(0, &labels("shop/catalog:80"));
+    edge.request(Outcome::new(200, None, None), Duration::from_millis(2), 300, 5_000);
+    edge.first_byte(Duration::from_millis(1));
+    let took = Duration::from_millis(2);
+    edge.traced(Seen { trace: [0xab; 16], took, ended: 1_700_000_000_500_000_000 });
+    let page = text(&metrics);
+    let bucket = row(&page, "weft_request_duration_seconds_bucket{", "le=\"0.0025\"");
+    let trace = "ab".repeat(16);
+    let expected = format!(" 1 # {{trace_id=\"{trace}\"}} 0.002 1700000000.500");
+    assert!(bucket.ends_with(&expected), "{bucket}");
+    assert_eq!(page.matches(" # {").count(), 1, "no other bucket has one");
+    for (start, contains, end) in [
+        ("weft_response_first_byte_seconds_bucket{", "le=\"0.001\"", " 1"),
+        ("weft_request_size_bytes_bucket{", "le=\"256.0\"", " 0"),
+        ("weft_request_size_bytes_bucket{", "le=\"4096.0\"", " 1"),
+        ("weft_request_size_bytes_sum{", "", " 300"),
+        ("weft_response_size_bytes_bucket{", "le=\"4096.0\"", " 0"),
+        ("weft_response_size_bytes_count{", "", " 1"),
+    ] {
+        assert!(row(&page, start, contains).ends_with(end), "{}", row(&page, start, contains));
+    }
+}
+
+#[test]
+fn the_catalog_is_sound_and_a_page_has_all_of_it_in_its_order() {
+    assert_eq!(reference::faults(&CATALOG, &catalog::LABELS), [""; 0]);
+    let page = text(&Metrics::default());
+    let described: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let names: Vec<&str> = CATALOG.iter().map(|family| family.name).collect();
+    assert_eq!(described, names);
 }

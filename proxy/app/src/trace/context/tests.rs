@@ -22,6 +22,7 @@ fn context() -> TraceContext {
         b3: B3::Absent,
         flags: 0,
         stale_state: false,
+        kept: Kept::Caller,
     }
 }
 
@@ -192,6 +193,7 @@ proptest! {
             b3,
             flags: if random { 2 } else { 0 },
             stale_state: false,
+            kept: Kept::Caller,
         };
         let mut headers = HeaderMap::new();
         inject(&context, &mut headers);

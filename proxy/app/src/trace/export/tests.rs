@@ -23,12 +23,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::DropGuard;
+use weft_proxy_core::spec::TraceProtocol;
 use weft_proxy_core::{Identity, Moment, Name, Reason};
 
-struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
+struct Taker(mpsc::UnboundedSender<ExportTraceServiceRequest>);
 
 #[tonic::async_trait]
-impl TraceService for Collector {
+impl TraceService for Taker {
     async fn export(
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
@@ -42,7 +43,7 @@ async fn collector() -> (String, mpsc::UnboundedReceiver<ExportTraceServiceReque
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (sender, receiver) = mpsc::unbounded_channel();
-    let service = TraceServiceServer::new(Collector(sender));
+    let service = TraceServiceServer::new(Taker(sender));
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(service)
@@ -54,21 +55,39 @@ async fn collector() -> (String, mpsc::UnboundedReceiver<ExportTraceServiceReque
 struct Bench {
     telemetry: Telemetry,
     ledger: Ledger,
-    task: tokio::task::JoinHandle<Result<(), BadEndpoint>>,
+    task: tokio::task::JoinHandle<()>,
+    collector: watch::Sender<Option<Arc<TraceExport>>>,
     stop: DropGuard,
 }
 
 fn exporting(endpoint: String) -> Bench {
+    exporting_to(Some(Arc::new(to(&endpoint, TraceProtocol::OtlpGrpc))))
+}
+
+fn to(endpoint: &str, protocol: TraceProtocol) -> TraceExport {
+    TraceExport {
+        endpoint: endpoint.into(),
+        protocol,
+        headers: vec![("x-key".into(), "k3y".into())],
+        ca_bundle: "".into(),
+        timeout: None,
+    }
+}
+
+fn exporting_to(collector: Option<Arc<TraceExport>>) -> Bench {
     let (spans, queue) = Spans::queue();
     let sampling = Arc::new(Sampling::default());
     sampling.set(1_000_000, 0);
     let telemetry = Telemetry {
         decisions: crate::record::ring::Decisions::default(),
+        signs_all: Arc::default(),
+        counts_traffic: true,
         clock: Clock::start(),
         metrics: Arc::default(),
         log: AccessLog::default(),
         spans,
         sampling,
+        taps: Arc::default(),
     };
     let origin = Origin {
         pod: "shop-7d4b9c6f5d-x2x4k".into(),
@@ -77,15 +96,16 @@ fn exporting(endpoint: String) -> Bench {
         ..Origin::default()
     };
     let stop = CancellationToken::new();
+    let (collector, receiver) = watch::channel(collector);
     let export = Export {
-        endpoint,
+        collector: receiver,
         origin: Arc::new(ArcSwap::from_pointee(origin)),
         metrics: Arc::clone(&telemetry.metrics),
         clock: telemetry.clock.clone(),
         stop: stop.clone(),
     };
     let task = tokio::spawn(run(export, queue));
-    Bench { ledger: Ledger::new(&telemetry, 0), telemetry, task, stop: stop.drop_guard() }
+    Bench { ledger: Ledger::new(&telemetry, 0), telemetry, task, collector, stop: stop.drop_guard() }
 }
 
 impl Bench {
@@ -128,7 +148,7 @@ impl Bench {
         mut received: mpsc::UnboundedReceiver<ExportTraceServiceRequest>,
     ) -> Vec<ExportTraceServiceRequest> {
         drop(self.stop);
-        within(self.task).await.unwrap().unwrap();
+        within(self.task).await.unwrap();
         let mut requests = Vec::new();
         while let Ok(request) = received.try_recv() {
             requests.push(request);
@@ -181,7 +201,6 @@ fn walk(bench: &Bench) {
     let first = client.attempt(&outbound, "10.0.0.1:80".parse().unwrap(), bench.now());
     assert!(first.is_some());
     client.attempt_over(None, Some(Reason::ConnectRefused), bench.now());
-    client.event("retry", bench.now());
     let second = client.attempt(&outbound, "10.0.0.2:80".parse().unwrap(), bench.now()).unwrap();
     let mut headers = HeaderMap::new();
     inject(&second, &mut headers);
@@ -307,7 +326,7 @@ async fn a_dead_collector_costs_spans_which_are_counted() {
     }
     let metrics = Arc::clone(&bench.telemetry.metrics);
     drop(bench.stop);
-    within(bench.task).await.unwrap().unwrap();
+    within(bench.task).await.unwrap();
     assert_eq!(metrics.plain().dropped(Dropped::SpanExport).read(), 700);
     assert_eq!(metrics.plain().spans_exported.read(), 0);
 }
@@ -329,32 +348,180 @@ async fn a_collector_that_talks_nonsense_costs_spans_and_nothing_else() {
         .close(Ending::Complete, bench.now());
     let metrics = Arc::clone(&bench.telemetry.metrics);
     drop(bench.stop);
-    within(bench.task).await.unwrap().unwrap();
+    within(bench.task).await.unwrap();
+    assert_eq!(metrics.plain().dropped(Dropped::SpanExport).read(), 1);
+}
+
+/// A collector of HTTP: gives each request's head and body, and answers.
+async fn listener(answer: &'static str) -> (String, mpsc::UnboundedReceiver<(String, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_all(stream, answer, sender.clone()));
+        }
+    });
+    (endpoint, receiver)
+}
+
+async fn answer_all(
+    mut stream: tokio::net::TcpStream,
+    answer: &'static str,
+    seen: mpsc::UnboundedSender<(String, Vec<u8>)>,
+) {
+    let mut bytes = Vec::new();
+    while stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+        let whole = end + 4 + length.parse::<usize>().unwrap();
+        if bytes.len() < whole {
+            continue;
+        }
+        let body = bytes.drain(..whole).skip(end + 4).collect();
+        seen.send((head, body)).unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn otlp_over_http_is_the_same_message_with_the_policys_fields() {
+    let (endpoint, mut received) = listener(TAKEN).await;
+    let bench = exporting_to(Some(Arc::new(to(&endpoint, TraceProtocol::OtlpHttp))));
+    walk(&bench);
+    let metrics = Arc::clone(&bench.telemetry.metrics);
+    drop(bench.stop);
+    within(bench.task).await.unwrap();
+    let (head, body) = received.recv().await.unwrap();
+    for expected in ["post /v1/traces http/1.1", "content-type: application/x-protobuf", "x-key: k3y"] {
+        assert!(head.contains(expected), "{head}");
+    }
+    let request = <ExportTraceServiceRequest as prost::Message>::decode(&*body).unwrap();
+    check_resource(std::slice::from_ref(&request));
+    assert_eq!(spans(&[request]).len(), 4);
+    assert_eq!(metrics.plain().spans_exported.read(), 4);
+}
+
+#[tokio::test]
+async fn zipkin_gets_its_json() {
+    let (endpoint, mut received) = listener("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+    let bench = exporting_to(Some(Arc::new(to(&endpoint, TraceProtocol::Zipkin))));
+    walk(&bench);
+    drop(bench.stop);
+    within(bench.task).await.unwrap();
+    let (head, body) = received.recv().await.unwrap();
+    assert!(head.contains("post /api/v2/spans http/1.1"), "{head}");
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let told = told.as_array().unwrap();
+    assert_eq!(told.len(), 4);
+    let server = told.iter().find(|span| span["kind"] == "SERVER").unwrap();
+    let attempt = told.iter().find(|span| span["id"] == server["parentId"]).unwrap();
+    assert_eq!((&attempt["kind"], &attempt["traceId"]), (&"CLIENT".into(), &server["traceId"]));
+    assert_eq!(attempt["remoteEndpoint"], serde_json::json!({"ipv4": "10.0.0.2", "port": 80}));
+    let client = told.iter().find(|span| span["id"] == attempt["parentId"]).unwrap();
+    assert_eq!((client["parentId"].is_null(), &client["tags"]["error"]), (true, &"404".into()));
+    assert_eq!(client["annotations"][0]["value"], "retry");
+    assert_eq!(
+        (&client["name"], &client["localEndpoint"]["serviceName"]),
+        (&"GET web/to-catalog".into(), &"shop".into())
+    );
+    assert!(
+        client["timestamp"].as_u64() > Some(1_700_000_000_000_000) && client["duration"].as_u64() >= Some(1)
+    );
+    assert_eq!(client["tags"]["k8s.pod.name"], "shop-7d4b9c6f5d-x2x4k");
+}
+
+fn one(bench: &Bench) {
+    bench
+        .open(Direction::Inbound, Protocol::Http, "/", &HeaderMap::new())
+        .close(Ending::Complete, bench.now());
+}
+
+#[tokio::test]
+async fn another_collector_is_taken_while_it_runs_and_nothing_is_lost_in_silence() {
+    let (first, mut at_first) = listener(TAKEN).await;
+    let (second, mut at_second) = collector().await;
+    let bench = exporting_to(Some(Arc::new(to(&first, TraceProtocol::OtlpHttp))));
+    one(&bench);
+    within(at_first.recv()).await.unwrap();
+    bench.collector.send_replace(Some(Arc::new(to(&second, TraceProtocol::OtlpGrpc))));
+    one(&bench);
+    assert_eq!(spans(&[within(at_second.recv()).await.unwrap()]).len(), 1);
+    let metrics = Arc::clone(&bench.telemetry.metrics);
+    bench.collector.send_replace(None);
+    one(&bench);
+    drop(bench.stop);
+    within(bench.task).await.unwrap();
+    assert!(at_first.try_recv().is_err() && at_second.try_recv().is_err());
+    assert_eq!(
+        (metrics.plain().spans_exported.read(), metrics.plain().dropped(Dropped::SpanExport).read()),
+        (2, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_collector_that_was_dead_is_left_for_another_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let (alive, mut received) = collector().await;
+    let bench = exporting(dead);
+    let metrics = Arc::clone(&bench.telemetry.metrics);
+    one(&bench);
+    within(async {
+        while metrics.plain().dropped(Dropped::SpanExport).read() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    bench.collector.send_replace(Some(Arc::new(to(&alive, TraceProtocol::OtlpGrpc))));
+    one(&bench);
+    assert_eq!(spans(&[within(received.recv()).await.unwrap()]).len(), 1);
+}
+
+#[tokio::test]
+async fn a_collector_that_refuses_is_told_of_in_numbers() {
+    let busy = "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 5\r\n\r\nlater";
+    let (endpoint, mut received) = listener(busy).await;
+    let bench = exporting_to(Some(Arc::new(to(&endpoint, TraceProtocol::Zipkin))));
+    one(&bench);
+    within(received.recv()).await.unwrap();
+    let metrics = Arc::clone(&bench.telemetry.metrics);
+    drop(bench.stop);
+    within(bench.task).await.unwrap();
     assert_eq!(metrics.plain().dropped(Dropped::SpanExport).read(), 1);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_dialled_is_refused_with_advice() {
-    for endpoint in ["", "jaeger:4317", "https://jaeger:4317", "http://", "http://a b"] {
-        let bench = exporting(endpoint.to_owned());
-        let error = within(bench.task).await.unwrap().unwrap_err();
-        assert!(error.to_string().contains("http://jaeger:4317"), "{endpoint}: {error}");
+async fn a_collector_that_never_answers_costs_its_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    for protocol in [TraceProtocol::OtlpGrpc, TraceProtocol::OtlpHttp, TraceProtocol::Zipkin] {
+        let timeout = Some(Duration::from_millis(50));
+        let bench = exporting_to(Some(Arc::new(TraceExport { timeout, ..to(&endpoint, protocol) })));
+        one(&bench);
+        let metrics = Arc::clone(&bench.telemetry.metrics);
+        drop(bench.stop);
+        within(bench.task).await.unwrap();
+        assert_eq!(metrics.plain().dropped(Dropped::SpanExport).read(), 1, "{protocol:?}");
     }
+    drop(listener);
 }
 
 #[test]
-fn the_owner_is_read_from_the_pods_name() {
-    for (pod, expected) in [
-        ("shop-7d4b9c6f5d-x2x4k", "shop"),
-        ("shop-web-7d4b9c6f5d-x2x4k", "shop-web"),
-        ("node-agent-x2x4k", "node-agent"),
-        ("db-0", "db"),
-        ("db-12", "db"),
-        ("catalog-v2", "catalog-v2"),
-        ("payments-blue", "payments-blue"),
-        ("shop", "shop"),
-        ("", ""),
-    ] {
-        assert_eq!(owner(pod), expected, "{pod}");
+fn a_collector_that_cannot_be_used_is_refused_with_advice() {
+    for endpoint in ["", "jaeger:4317", "https://jaeger:4317", "http://", "http://a b", "ftp://jaeger"] {
+        for protocol in [TraceProtocol::OtlpGrpc, TraceProtocol::OtlpHttp, TraceProtocol::Zipkin] {
+            let error = Collector::new(&to(endpoint, protocol), &Arc::default()).unwrap_err();
+            assert!(error.to_string().contains("http://jaeger:4317"), "{endpoint}: {error}");
+        }
     }
+    let odd = TraceExport {
+        ca_bundle: "-----BEGIN CERTIFICATE-----".into(),
+        ..to("https://a", TraceProtocol::Zipkin)
+    };
+    assert!(Collector::new(&odd, &Arc::default()).unwrap_err().to_string().contains("roots"));
 }

@@ -40,8 +40,14 @@ async fn two_sidecars_know_each_other() {
     let (ca, clock) = (Ca::new(), Clock::new());
     let server = ca.generation(CART, &clock);
     let (client, served) = meet(&dialer(ca.generation(SHOP, &clock)), &server, CART).await;
-    assert_eq!(client.unwrap(), Peer { identity: identity(CART), hop: Hop::Http2, resumed: false });
-    assert_eq!(served.unwrap(), Peer { identity: identity(SHOP), hop: Hop::Http2, resumed: false });
+    assert_eq!(
+        client.unwrap(),
+        Peer { identity: identity(CART), hop: Hop::Http2, resumed: false, group: Some("X25519MLKEM768") }
+    );
+    assert_eq!(
+        served.unwrap(),
+        Peer { identity: identity(SHOP), hop: Hop::Http2, resumed: false, group: Some("X25519MLKEM768") }
+    );
 }
 
 #[tokio::test(flavor = "local")]
@@ -199,8 +205,14 @@ async fn second_connection_resumes_and_still_knows_both_identities() {
     meet(&dialer, &server, CART).await.0.unwrap();
     for _ in 0..3 {
         let (client, served) = meet(&dialer, &server, CART).await;
-        assert_eq!(client.unwrap(), Peer { identity: identity(CART), hop: Hop::Http2, resumed: true });
-        assert_eq!(served.unwrap(), Peer { identity: identity(SHOP), hop: Hop::Http2, resumed: true });
+        assert_eq!(
+            client.unwrap(),
+            Peer { identity: identity(CART), hop: Hop::Http2, resumed: true, group: Some("X25519MLKEM768") }
+        );
+        assert_eq!(
+            served.unwrap(),
+            Peer { identity: identity(SHOP), hop: Hop::Http2, resumed: true, group: Some("X25519MLKEM768") }
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use weft_control_plane_core::model::{Kind, ObjectKey};
 
 /// Kinds whose status is ours, and their groups.
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 10] = [
     (Kind::HttpRoute, ROUTES),
     (Kind::GrpcRoute, ROUTES),
     (Kind::TlsRoute, ROUTES),
@@ -22,6 +22,7 @@ const KINDS: [(Kind, &str); 9] = [
     (Kind::AuthorizationPolicy, weft_k8s::GROUP),
     (Kind::TrafficPolicy, weft_k8s::GROUP),
     (Kind::TlsPolicy, weft_k8s::GROUP),
+    (Kind::TelemetryPolicy, weft_k8s::GROUP),
     (Kind::Mesh, weft_k8s::GROUP),
 ];
 /// The Gateway API's group.

@@ -1,0 +1,197 @@
+//! The aggregated API `observe.weft.dev/v1alpha1`: the API server passes on what its users ask, beside the
+//! injector's webhook on the same port.
+//!
+//! ```text
+//! POST …/namespaces/NAMESPACE/stats | decisions      for all namespaces without namespaces/NAMESPACE
+//! POST …/watch/namespaces/NAMESPACE/taps             "watch", because the API server ends others after a minute
+//! ```
+//!
+//! The body is a Question as JSON; the answer is a Finding as JSON on each line.
+//!
+//! Before it: `webhook::serve` shook hands. After it: the `hub`.
+//!
+//! Invariant: a question is asked only for a user whom the API server's proven front proxy names, and whom the
+//! API server says may ask it.
+//! Invariant: a question of one namespace is asked of that namespace's sidecars, whatever its body says.
+
+mod headers;
+pub(crate) mod offered;
+mod review;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use kube::Client;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use weft_proto::v1;
+use weft_proto::v1::question::What;
+
+use self::headers::Proxy;
+use self::review::{Review, Verdict};
+use self::words::refuse;
+use super::{Hub, Refused};
+
+/// Group of the API. Source: the contract with those who ask.
+pub const GROUP: &str = "observe.weft.dev";
+/// Its version.
+pub const VERSION: &str = "v1alpha1";
+/// What may be asked, and the verb that is needed for it.
+const RESOURCES: [(&str, &str, &str); 3] =
+    [("stats", "stat", "create"), ("taps", "tap", "watch"), ("decisions", "decision", "create")];
+/// Largest question. Source: Weft's own; some names and paths.
+const BODY: usize = 64 * 1024;
+/// Time for a question to come. Source: as for the webhook's.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// The API.
+#[derive(Clone)]
+pub struct Front {
+    hub: Hub,
+    proxy: Arc<Proxy>,
+    review: Arc<Review>,
+}
+
+/// The place of a question in the API.
+struct Place {
+    resource: String,
+    verb: &'static str,
+    namespace: String,
+}
+
+impl Front {
+    /// An API of `hub`; it follows who the front proxy is for as long as the returned task runs.
+    pub fn start(hub: Hub, client: Client) -> (Self, JoinHandle<()>) {
+        let proxy = Arc::new(Proxy::default());
+        let following = tokio::spawn(headers::follow(Arc::clone(&proxy), client.clone()));
+        (Self { hub, proxy, review: Arc::new(Review::new(client)) }, following)
+    }
+
+    /// Its paths.
+    pub fn router(self) -> Router {
+        let version = format!("/apis/{GROUP}/{VERSION}");
+        Router::new()
+            .route("/apis", get(async || axum::Json(words::groups())))
+            .route(&format!("/apis/{GROUP}"), get(async || axum::Json(words::group())))
+            .route(&version, get(async || axum::Json(words::resources(&RESOURCES))))
+            .route(&format!("{version}/{{resource}}"), post(everywhere))
+            .route(&format!("{version}/namespaces/{{namespace}}/{{resource}}"), post(within))
+            .route(&format!("{version}/watch/{{resource}}"), post(watch_everywhere))
+            .route(&format!("{version}/watch/namespaces/{{namespace}}/{{resource}}"), post(watch_within))
+            .with_state(self)
+    }
+
+    async fn asked(&self, place: Place, request: Request) -> Response {
+        match self.answer(place, request).await {
+            Ok(answer) => answer,
+            Err((code, text)) => refuse(code, &text),
+        }
+    }
+
+    async fn answer(&self, place: Place, request: Request) -> Result<Response, (StatusCode, String)> {
+        let known = RESOURCES.iter().find(|(name, _, verb)| *name == place.resource && *verb == place.verb);
+        if known.is_none() {
+            return Err((StatusCode::NOT_FOUND, format!("nothing is asked as {}", place.resource)));
+        }
+        let (parts, body) = request.into_parts();
+        let user = self.proxy.user(&parts).map_err(|text| (StatusCode::UNAUTHORIZED, text))?;
+        let verdict = self.review.ask(&user, place.verb, GROUP, &place.resource, &place.namespace).await;
+        match verdict {
+            Verdict::Allowed => {}
+            Verdict::Denied(reason) => {
+                return Err((StatusCode::FORBIDDEN, denied(&user.name, &place, &reason)));
+            }
+            Verdict::Unknown(reason) => return Err((StatusCode::SERVICE_UNAVAILABLE, reason)),
+        }
+        let mut question = question(body).await?;
+        if kind(&question) != Some(place.resource.as_str()) {
+            return Err((StatusCode::BAD_REQUEST, format!("the question is none of {}", place.resource)));
+        }
+        question.namespace.clone_from(&place.namespace);
+        question.relayed = false;
+        let (resource, namespace) = (&place.resource, &place.namespace);
+        tracing::info!(user = user.name, %resource, %namespace, "a look at the mesh");
+        let findings = self.hub.ask(question).map_err(|refused| match refused {
+            Refused::Question(text) => (StatusCode::BAD_REQUEST, text),
+            Refused::Busy => (StatusCode::TOO_MANY_REQUESTS, refused.to_string()),
+        })?;
+        let lines = ReceiverStream::new(findings).map(|finding| line(&finding));
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        Ok((kind, Body::from_stream(lines)).into_response())
+    }
+}
+
+fn line(finding: &v1::Finding) -> Result<Bytes, serde_json::Error> {
+    let mut line = serde_json::to_vec(finding)?;
+    line.push(b'\n');
+    Ok(line.into())
+}
+
+async fn question(body: Body) -> Result<v1::Question, (StatusCode, String)> {
+    let bytes = match timeout(REQUEST, axum::body::to_bytes(body, BODY)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return Err((StatusCode::PAYLOAD_TOO_LARGE, "the question is too long".to_owned())),
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the question did not come in time".to_owned())),
+    };
+    let bad = |error: serde_json::Error| (StatusCode::BAD_REQUEST, format!("no question: {error}"));
+    serde_json::from_slice(&bytes).map_err(bad)
+}
+
+/// The resource that a question is asked as.
+fn kind(question: &v1::Question) -> Option<&'static str> {
+    question.what.as_ref().map(|what| match what {
+        What::Stat(_) => "stats",
+        What::Tap(_) => "taps",
+        What::Recall(_) => "decisions",
+    })
+}
+
+fn denied(user: &str, place: &Place, reason: &str) -> String {
+    let Place { resource, verb, namespace } = place;
+    let at =
+        if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") };
+    let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    format!(
+        "user {user:?} may not {verb} {resource}.{GROUP} in {at}{because}: bind the ClusterRole weft-observer to it"
+    )
+}
+
+async fn everywhere(State(front): State<Front>, Path(resource): Path<String>, request: Request) -> Response {
+    front.asked(Place { resource, verb: "create", namespace: String::new() }, request).await
+}
+
+async fn within(
+    State(front): State<Front>,
+    Path((namespace, resource)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    front.asked(Place { resource, verb: "create", namespace }, request).await
+}
+
+async fn watch_everywhere(
+    State(front): State<Front>,
+    Path(resource): Path<String>,
+    request: Request,
+) -> Response {
+    front.asked(Place { resource, verb: "watch", namespace: String::new() }, request).await
+}
+
+async fn watch_within(
+    State(front): State<Front>,
+    Path((namespace, resource)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    front.asked(Place { resource, verb: "watch", namespace }, request).await
+}
+
+#[cfg(test)]
+mod tests;

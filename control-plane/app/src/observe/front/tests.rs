@@ -1,0 +1,71 @@
+//! The API as the API server calls it, without its own word on who may.
+
+use tower::ServiceExt as _;
+
+use super::headers::tests::{Ca, proxy};
+use super::offered::Shown;
+use super::*;
+use crate::publish::Publisher;
+
+/// An API server that cannot be reached.
+fn nobody() -> Client {
+    let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    Client::try_from(config).unwrap()
+}
+
+fn front(ca: &Ca) -> Front {
+    let hub =
+        Hub::new(Arc::default(), Publisher::default().reader(), tokio_util::sync::CancellationToken::new());
+    Front { hub, proxy: Arc::new(proxy(ca, "[]")), review: Arc::new(Review::new(nobody())) }
+}
+
+async fn ask(front: Front, request: axum::http::request::Builder, body: &str) -> (u16, String) {
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let response = front.router().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn discovery_is_answered_to_anybody() {
+    let ca = Ca::new();
+    for (path, kind) in [
+        ("/apis", "APIGroupList"),
+        ("/apis/observe.weft.dev", "APIGroup"),
+        ("/apis/observe.weft.dev/v1alpha1", "APIResourceList"),
+    ] {
+        let (status, body) = ask(front(&ca), axum::http::Request::get(path), "").await;
+        let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, document["kind"].as_str()), (200, Some(kind)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_needs_the_front_proxy_and_the_api_servers_word() {
+    let ca = Ca::new();
+    let path = "/apis/observe.weft.dev/v1alpha1/namespaces/shop/stats";
+    let post = || axum::http::Request::post(path).header("x-remote-user", "anna");
+    let (status, body) = ask(front(&ca), post(), "{}").await;
+    assert_eq!(status, 401, "{body}");
+    assert!(body.contains("front proxy"), "{body}");
+    let shown = Shown(Arc::from(vec![ca.leaf("front-proxy")]));
+    let (status, body) = ask(front(&ca), post().extension(shown), "{}").await;
+    assert_eq!(status, 503, "nobody says that she may: {body}");
+    let other = axum::http::Request::post("/apis/observe.weft.dev/v1alpha1/namespaces/shop/secrets");
+    assert_eq!(ask(front(&ca), other, "{}").await.0, 404);
+    let unwatched = axum::http::Request::post("/apis/observe.weft.dev/v1alpha1/namespaces/shop/taps");
+    assert_eq!(ask(front(&ca), unwatched, "{}").await.0, 404, "a tap is watched");
+}
+
+#[test]
+fn a_denial_says_what_to_bind() {
+    let place = |namespace: &str| Place {
+        resource: "taps".to_owned(),
+        verb: "watch",
+        namespace: namespace.to_owned(),
+    };
+    let text = denied("anna", &place("shop"), "");
+    assert!(text.contains("weft-observer") && text.contains("namespace shop"), "{text}");
+    assert!(denied("anna", &place(""), "").contains("all namespaces"));
+}

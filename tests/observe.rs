@@ -31,7 +31,8 @@ const OBSERVER: &str = "spiffe://cluster.local/ns/test/sa/observer";
 async fn app() -> App {
     App::http(|request| async move {
         let asked = request.uri().path().rsplit('/').next().unwrap_or_default();
-        reply(asked.parse().unwrap_or(200), "told")
+        let status = asked.parse().ok().filter(|status| (200..600).contains(status));
+        reply(status.unwrap_or(200), "told")
     })
     .await
 }
@@ -236,7 +237,8 @@ async fn refusals_alone_are_shown_with_what_refused_and_recalled_by_their_name()
     let (workload, recalled) = decisions.iter().find(|(_, one)| !one.reason.is_empty()).unwrap();
     assert_eq!((*workload, recalled.policy.as_str()), ("test/web-0", "test/vault#closed"));
     let nothing = visitor.look(recall("nobody-was-called-so")).await.all().await;
-    let any = nothing.iter().any(|one| matches!(&one.found, Some(Found::Decisions(told)) if !told.list.is_empty()));
+    let any =
+        nothing.iter().any(|one| matches!(&one.found, Some(Found::Decisions(told)) if !told.list.is_empty()));
     assert!(!any, "{nothing:?}");
 }
 
@@ -324,7 +326,10 @@ async fn a_sidecar_that_stands_still_is_named_and_the_others_are_heard() {
     let names: Vec<&str> = silent.iter().map(|silent| silent.who.as_str()).collect();
     assert_eq!(names, ["test/web-0"], "{silent:?}");
     assert!(edge(&edges, "client", "web").is_some_and(|edge| edge.client.is_some() && edge.server.is_none()));
-    until("it to be heard again", async || visitor.look(stat()).await.edges().await.1.is_empty().then_some(())).await;
+    until("it to be heard again", async || {
+        visitor.look(stat()).await.edges().await.1.is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

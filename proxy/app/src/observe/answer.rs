@@ -50,7 +50,7 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
     let question = timeout(DEADLINE, questions.message()).await.map_err(|_| "no question came")?;
     // Nobody wants to know any more.
     let Some(question) = question.map_err(|status| dial::chain(&status))? else { return Ok(()) };
-    match question.what {
+    let told = match question.what {
         Some(What::Stat(_)) => {
             let telemetry = &observer.telemetry;
             let reading = reading::reading(&observer.lately, &telemetry.metrics, telemetry.clock.now());
@@ -61,7 +61,13 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
         None => {
             tell(&say, Told::Unable("this sidecar does not know such questions; upgrade it".into())).await
         }
-    }
+    };
+    told?;
+    // Whoever leaves first takes what is on its way along: the last word is said by ending this side's half, and
+    // the control plane ends the other once it has heard it.
+    drop(say);
+    let _ = timeout(DEADLINE, questions.message()).await;
+    Ok(())
 }
 
 async fn tell(say: &Say, told: Told) -> Result<(), String> {

@@ -157,7 +157,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     };
     let exporting = tokio::spawn(export::run(export, finished));
     tokio::spawn(chores::follow(desk.clone(), origin, follower));
-    tokio::spawn(chores::tidy(plane.clone()));
+    tokio::spawn(chores::tidy(plane.clone(), settings.limits.series_idle));
     tokio::spawn(chores::tell_waiting(desk.clone()));
     chores::until_ready(&desk).await;
     chores::tell_ready(&desk, admin_address, &listeners.addresses)?;

@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 /// What is also written and read as JSON: the API server speaks nothing else.
-const AS_JSON: [&str; 1] = ["weft/v1/observe.proto"];
+const AS_JSON: [&str; 2] = ["weft/v1/explain.proto", "weft/v1/observe.proto"];
+/// And messages of other files that they consist of.
+const PARTS: [&str; 2] = ["Field", "Origin"];
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
@@ -19,8 +21,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let descriptors = protox::compile(files, ["."])?;
     let mut builder = tonic_prost_build::configure().bytes(".");
-    let as_json = descriptors.file.iter().filter(|file| AS_JSON.contains(&file.name()));
-    for message in as_json.flat_map(|file| &file.message_type) {
+    let messages = descriptors.file.iter().flat_map(|file| {
+        let whole = AS_JSON.contains(&file.name());
+        file.message_type.iter().filter(move |message| whole || PARTS.contains(&message.name()))
+    });
+    for message in messages {
         let path = format!(".weft.v1.{}", message.name());
         builder = builder
             .message_attribute(&path, DERIVE)

@@ -221,6 +221,10 @@ fn checked(mut question: v1::Question) -> Result<v1::Question, Refused> {
             return Err(Refused::Question("which request? its id is missing".to_owned()));
         }
         Some(What::Recall(_)) => {}
+        Some(What::Explain(_)) if question.subject.is_none() => {
+            return Err(Refused::Question("whose sidecar is asked? a subject is missing".to_owned()));
+        }
+        Some(What::Explain(_)) => {}
         None => return Err(Refused::Question("nothing is asked that is known here".to_owned())),
     }
     for subject in subjects {

@@ -138,8 +138,13 @@ impl Owners {
     pub(super) fn concerned(&self, question: &v1::Question, status: &Status) -> Concerned {
         let reached = status.reach(|pod| self.concerns(question, pod));
         let all = reached.len();
-        let asked: Vec<Reached> = reached.into_iter().filter(|one| one.line.is_some()).collect();
+        let mut asked: Vec<Reached> = reached.into_iter().filter(|one| one.line.is_some()).collect();
         let older = u64::try_from(all - asked.len()).unwrap_or(u64::MAX);
+        if matches!(question.what, Some(What::Explain(_))) {
+            // Pods of a workload decide alike.
+            asked.sort_unstable_by(|a, b| a.workload.cmp(&b.workload));
+            asked.truncate(1);
+        }
         Concerned { asked, older }
     }
 }

@@ -66,6 +66,15 @@ fn extra(number: u64) -> String {
     )
 }
 
+/// Every request is a trace.
+const MESH: &str = "\
+apiVersion: weft.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh}
+spec:
+  tracing: {samplingPercent: 100}
+";
+
 /// Whatever is asked, the span goes to where nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
@@ -110,6 +119,7 @@ impl Busy {
             .pod(Pod::named("spare-1").serves(8080, spare.address))
             .pod(client)
             .pod(Pod::named("stranger-0").calls("web:8080"))
+            .manifest("mesh.yaml", MESH)
             .manifest("policies.yaml", POLICIES)
             .start()
             .await;

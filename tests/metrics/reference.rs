@@ -103,6 +103,10 @@ async fn a_scraper_gets_the_form_that_it_asks_for_and_the_order_does_not_change(
             assert_eq!(answer.headers["content-type"], format.content_type());
             assert_eq!(answer.body.ends_with("# EOF\n"), format == Format::OpenMetrics);
         }
+        if admin == busy.mesh.sidecar("client-0").admin.unwrap() {
+            let page = crate::calls::get(admin, "/metrics", "application/openmetrics-text").await.body;
+            assert!(page.contains(" # {trace_id=\""), "a trace for a bucket in\n{page}");
+        }
         // Numbers move between two scrapes; names do not.
         let names = async || {
             let page = crate::calls::get(admin, "/metrics", "*/*").await.body;

@@ -91,7 +91,9 @@ impl<'a> Asking<'a> {
         };
         let there = self.inbound(meshed.is_some(), &onward, &mut sides)?;
         if !there.is_empty() {
-            outcomes.retain(|outcome: &Outcome| outcome.end != "forward");
+            let (part, of) = onward.iter().fold((0, 1), |(sum, _), it| (sum + it.weight, it.of));
+            // What is forwarded is told by who takes it, unless a share is not.
+            outcomes.retain(|outcome: &Outcome| outcome.end != "forward" || part < of);
             outcomes.extend(there);
         }
         Ok(Report {
@@ -160,7 +162,7 @@ impl<'a> Asking<'a> {
                 text.split_once('.').map_or((text.as_str(), None), |(name, of)| (name, Some(of)));
             let meant = |pod: &&Pod| {
                 let key = &pod.meta.key;
-                (key.name == name || pod.owner == name) && namespace.is_none_or(|of| of == key.namespace)
+                (key.name == name || belongs(pod, name)) && namespace.is_none_or(|of| of == key.namespace)
             };
             let pods: BTreeSet<String> = self.folder.model.pods().filter(meant).map(Pod::path).collect();
             let config = &self.folder.compiled.config;
@@ -234,7 +236,7 @@ impl<'a> Asking<'a> {
             let mut outcome = report::outcome(walk.outcome.unwrap_or_default());
             outcome.why = match outcome.end {
                 "forward" => format!("{part}to {}", name_of(first)),
-                _ => format!("{part}{} by {}", outcome.why, name_of(first)),
+                _ => format!("{part}{}, says {}", outcome.why, name_of(first)),
             };
             outcomes.push(outcome);
         }
@@ -403,16 +405,17 @@ fn service<'a>(
     })
 }
 
+/// Whether a pod is of a workload. In a folder nothing owns a pod: there its label says whose it is.
+fn belongs(pod: &Pod, workload: &str) -> bool {
+    let labels = ["app", "app.kubernetes.io/name"].iter();
+    pod.owner == workload || labels.filter_map(|label| pod.labels.get(*label)).any(|label| label == workload)
+}
+
 /// The first pod that is meant, one with a sidecar before others.
 fn pod<'a>(folder: &'a Folder, kind: Kind, name: &str, namespace: Option<&str>) -> anyhow::Result<&'a Pod> {
     let behind = match kind {
         Kind::Service => Some(service(folder, name, namespace, None)?),
         Kind::Pod | Kind::Owner => None,
-    };
-    let app = |pod: &Pod| {
-        ["app", "app.kubernetes.io/name"]
-            .iter()
-            .any(|label| pod.labels.get(*label).is_some_and(|it| it == name))
     };
     let meant = |pod: &&Pod| {
         let key = &pod.meta.key;
@@ -422,7 +425,7 @@ fn pod<'a>(folder: &'a Folder, kind: Kind, name: &str, namespace: Option<&str>) 
                 (Kind::Service, Some(service)) => {
                     service.meta.key.namespace == key.namespace && pod.selected_by(&service.selector)
                 }
-                (Kind::Owner, _) => pod.owner == name || app(pod),
+                (Kind::Owner, _) => belongs(pod, name),
                 _ => key.name == name,
             }
     };

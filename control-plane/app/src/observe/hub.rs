@@ -221,7 +221,7 @@ fn checked(mut question: v1::Question) -> Result<v1::Question, Refused> {
             return Err(Refused::Question("which request? its id is missing".to_owned()));
         }
         Some(What::Recall(_)) => {}
-        Some(What::Explain(_)) if question.subject.is_none() => {
+        Some(What::Explain(_)) if subjects.is_empty() => {
             return Err(Refused::Question("whose sidecar is asked? a subject is missing".to_owned()));
         }
         Some(What::Explain(_)) => {}

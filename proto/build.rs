@@ -3,8 +3,8 @@
 
 /// What is also written and read as JSON: the API server speaks nothing else.
 const AS_JSON: [&str; 2] = ["weft/v1/explain.proto", "weft/v1/observe.proto"];
-/// And messages of other files that they consist of.
-const PARTS: [&str; 2] = ["Field", "Origin"];
+/// What these are made of.
+const PARTS: [&str; 2] = [".weft.v1.Field", ".weft.v1.Origin"];
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
@@ -21,11 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let descriptors = protox::compile(files, ["."])?;
     let mut builder = tonic_prost_build::configure().bytes(".");
-    let messages = descriptors.file.iter().flat_map(|file| {
-        let whole = AS_JSON.contains(&file.name());
-        file.message_type.iter().filter(move |message| whole || PARTS.contains(&message.name()))
-    });
-    for message in messages {
+    let as_json = descriptors.file.iter().filter(|file| AS_JSON.contains(&file.name()));
+    for message in as_json.flat_map(|file| &file.message_type) {
         let path = format!(".weft.v1.{}", message.name());
         builder = builder
             .message_attribute(&path, DERIVE)
@@ -36,6 +33,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .enum_attribute(&path, DERIVE)
                 .enum_attribute(&path, "#[serde(rename_all = \"camelCase\")]");
         }
+    }
+    for path in PARTS {
+        builder = builder
+            .message_attribute(path, DERIVE)
+            .message_attribute(path, "#[serde(default, rename_all = \"camelCase\")]");
     }
     builder.compile_fds(descriptors)?;
     Ok(())

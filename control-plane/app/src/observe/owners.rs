@@ -141,8 +141,7 @@ impl Owners {
         let mut asked: Vec<Reached> = reached.into_iter().filter(|one| one.line.is_some()).collect();
         let older = u64::try_from(all - asked.len()).unwrap_or(u64::MAX);
         if matches!(question.what, Some(What::Explain(_))) {
-            // Pods of a workload decide alike.
-            asked.sort_unstable_by(|a, b| a.workload.cmp(&b.workload));
+            // The replicas of a workload hold the same: one of them walks.
             asked.truncate(1);
         }
         Concerned { asked, older }

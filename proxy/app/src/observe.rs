@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use weft_proto::names::Workload;
 
+use crate::explain::Explainer;
 use crate::record::Telemetry;
 use reading::Lately;
 pub use taps::Taps;
@@ -43,14 +44,16 @@ pub struct Observer {
     /// The pod that this sidecar stands beside.
     workload: Workload,
     lately: Arc<Lately>,
+    explainer: Explainer,
     places: Arc<Semaphore>,
 }
 
 impl Observer {
     /// One that knows what `telemetry` knows of `workload`.
     #[must_use]
-    pub fn new(telemetry: Telemetry, workload: Workload) -> Self {
-        Self { telemetry, workload, lately: Arc::default(), places: Arc::new(Semaphore::new(ANSWERS)) }
+    pub fn new(telemetry: Telemetry, workload: Workload, explainer: Explainer) -> Self {
+        let places = Arc::new(Semaphore::new(ANSWERS));
+        Self { telemetry, workload, lately: Arc::default(), explainer, places }
     }
 
     /// Remembers now and then what was counted, for as long as the future lives.

@@ -155,6 +155,7 @@ impl Gathering<'_> {
             }
             (Told::Reading(reading), None) => tell(self.asker, who, Found::Reading(reading)).await,
             (Told::Decisions(decisions), _) => tell(self.asker, who, Found::Decisions(decisions)).await,
+            (Told::Walk(walk), _) => tell(self.asker, who, Found::Walk(walk)).await,
             (Told::Unable(why), _) => self.silent(who, why).await,
             // A second arrival says nothing.
             (Told::Arrival(_), _) => Ok(()),

@@ -46,8 +46,12 @@ pub const GROUP: &str = "observe.weft.dev";
 /// Its version.
 pub const VERSION: &str = "v1alpha1";
 /// What may be asked, and the verb that is needed for it.
-const RESOURCES: [(&str, &str, &str); 3] =
-    [("stats", "stat", "create"), ("taps", "tap", "watch"), ("decisions", "decision", "create")];
+const RESOURCES: [(&str, &str, &str); 4] = [
+    ("stats", "stat", "create"),
+    ("taps", "tap", "watch"),
+    ("decisions", "decision", "create"),
+    ("explanations", "explanation", "create"),
+];
 /// Largest question. Source: Weft's own; some names and paths.
 const BODY: usize = 64 * 1024;
 /// Time for a question to come. Source: as for the webhook's.
@@ -152,6 +156,7 @@ fn kind(question: &v1::Question) -> Option<&'static str> {
         What::Stat(_) => "stats",
         What::Tap(_) => "taps",
         What::Recall(_) => "decisions",
+        What::Explain(_) => "explanations",
     })
 }
 

@@ -58,6 +58,10 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
         }
         Some(What::Tap(asked)) => tap(observer, &asked, &say, &mut questions).await,
         Some(What::Recall(asked)) => tell(&say, Told::Decisions(recall(observer, &asked))).await,
+        Some(What::Explain(asked)) => {
+            let walked = observer.explainer.answer(&asked).await;
+            tell(&say, walked.map_or_else(Told::Unable, Told::Walk)).await
+        }
         None => {
             tell(&say, Told::Unable("this sidecar does not know such questions; upgrade it".into())).await
         }

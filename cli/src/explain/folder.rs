@@ -91,7 +91,7 @@ impl<'a> Asking<'a> {
         };
         let there = self.inbound(meshed.is_some(), &onward, &mut sides)?;
         if !there.is_empty() {
-            outcomes.retain(|outcome: &Outcome| outcome.end != "forward");
+            report::taken(&mut outcomes, &onward);
             outcomes.extend(there);
         }
         Ok(Report {
@@ -160,7 +160,7 @@ impl<'a> Asking<'a> {
                 text.split_once('.').map_or((text.as_str(), None), |(name, of)| (name, Some(of)));
             let meant = |pod: &&Pod| {
                 let key = &pod.meta.key;
-                (key.name == name || pod.owner == name) && namespace.is_none_or(|of| of == key.namespace)
+                (key.name == name || belongs(pod, name)) && namespace.is_none_or(|of| of == key.namespace)
             };
             let pods: BTreeSet<String> = self.folder.model.pods().filter(meant).map(Pod::path).collect();
             let config = &self.folder.compiled.config;
@@ -208,35 +208,21 @@ impl<'a> Asking<'a> {
         for onward in onward.iter().take(SHOWN) {
             let Some(first) = onward.endpoints.first() else { continue };
             let Some(sent) = &onward.sent else { continue };
-            let part = match (onward.weight, onward.of) {
-                (weight, of) if weight == of => String::new(),
-                (weight, of) => format!("{weight} of {of}: "),
-            };
-            let others = match onward.endpoints.len() {
-                0 | 1 => String::new(),
-                many => format!("the first of {many} endpoints"),
-            };
             if first.identity.is_empty() {
-                let note = format!("{} has no sidecar: it takes what comes", name_of(first));
-                let (workload, steps) = (String::new(), Vec::new());
-                sides.push(Side { side: "inbound", workload, note, steps });
-                let why = format!("{part}to {}, in plaintext", name_of(first));
-                outcomes.push(report::outcome(v1::WalkOutcome {
-                    end: v1::WalkEnd::Forward.into(),
-                    why,
-                    ..v1::WalkOutcome::default()
-                }));
+                let (side, outcome) = report::without_sidecar(onward, first);
+                sides.push(side);
+                outcomes.push(outcome);
                 continue;
             }
             let walk = self.inbound_of(meshed, first, sent)?;
             let steps = report::steps(walk.steps, &|origin, field| self.place(origin, field));
-            sides.push(Side { side: "inbound", workload: first.workload.clone(), note: others, steps });
-            let mut outcome = report::outcome(walk.outcome.unwrap_or_default());
-            outcome.why = match outcome.end {
-                "forward" => format!("{part}to {}", name_of(first)),
-                _ => format!("{part}{} by {}", outcome.why, name_of(first)),
-            };
-            outcomes.push(outcome);
+            sides.push(Side {
+                side: "inbound",
+                workload: first.workload.clone(),
+                note: report::others(onward),
+                steps,
+            });
+            outcomes.push(report::arrived(walk.outcome.unwrap_or_default(), onward, first));
         }
         Ok(outcomes)
     }
@@ -308,13 +294,6 @@ impl<'a> Asking<'a> {
 fn by_address(address: SocketAddr) -> (Destination, Key) {
     let name = weft_control_plane_core::config::address_name(address);
     (Destination::Address(name.clone()), Key::new(ResourceType::Address, name))
-}
-
-fn name_of(endpoint: &v1::WalkEndpoint) -> String {
-    match endpoint.workload.as_str() {
-        "" => endpoint.address.clone(),
-        workload => format!("{workload} at {}", endpoint.address),
-    }
 }
 
 fn source<'a>(folder: &'a Folder, end: &End) -> anyhow::Result<(Option<&'a Pod>, IpAddr)> {
@@ -403,16 +382,17 @@ fn service<'a>(
     })
 }
 
+/// Whether a pod is of a workload. In a folder nothing owns a pod: there its label says whose it is.
+fn belongs(pod: &Pod, workload: &str) -> bool {
+    let labels = ["app", "app.kubernetes.io/name"].iter();
+    pod.owner == workload || labels.filter_map(|label| pod.labels.get(*label)).any(|label| label == workload)
+}
+
 /// The first pod that is meant, one with a sidecar before others.
 fn pod<'a>(folder: &'a Folder, kind: Kind, name: &str, namespace: Option<&str>) -> anyhow::Result<&'a Pod> {
     let behind = match kind {
         Kind::Service => Some(service(folder, name, namespace, None)?),
         Kind::Pod | Kind::Owner => None,
-    };
-    let app = |pod: &Pod| {
-        ["app", "app.kubernetes.io/name"]
-            .iter()
-            .any(|label| pod.labels.get(*label).is_some_and(|it| it == name))
     };
     let meant = |pod: &&Pod| {
         let key = &pod.meta.key;
@@ -422,7 +402,7 @@ fn pod<'a>(folder: &'a Folder, kind: Kind, name: &str, namespace: Option<&str>) 
                 (Kind::Service, Some(service)) => {
                     service.meta.key.namespace == key.namespace && pod.selected_by(&service.selector)
                 }
-                (Kind::Owner, _) => pod.owner == name || app(pod),
+                (Kind::Owner, _) => belongs(pod, name),
                 _ => key.name == name,
             }
     };

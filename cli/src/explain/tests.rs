@@ -22,8 +22,10 @@ fn here(name: &str) -> PathBuf {
 
 fn report(folder: &str, line: &str) -> anyhow::Result<report::Report> {
     let words: Vec<&str> = line.split(' ').collect();
-    let args = Line::try_parse_from(["explain"].into_iter().chain(words))?.args;
-    folder::explain(&args, &here(folder))
+    let root = here(folder);
+    let manifests = ["explain", "--manifests", root.to_str().unwrap()];
+    let args = Line::try_parse_from(manifests.into_iter().chain(words))?.args;
+    folder::explain(&args, &root)
 }
 
 /// What a page must say besides being as it was: the outcome, a manifest, and a field.

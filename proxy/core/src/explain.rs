@@ -280,7 +280,8 @@ impl Request {
     }
 
     fn line(&self) -> String {
-        let target = self.target.as_ref().map_or_else(|_| "?".to_owned(), ToString::to_string);
+        let target = self.target.as_ref().ok().and_then(Uri::path_and_query);
+        let target = target.map_or("?", http::uri::PathAndQuery::as_str);
         format!("{} {target}", self.method)
     }
 }

@@ -12,6 +12,8 @@ mod identity;
 mod injection;
 #[path = "mesh/life.rs"]
 mod life;
+#[path = "mesh/observe.rs"]
+mod observe;
 #[path = "mesh/reach.rs"]
 mod reach;
 #[path = "mesh/routes.rs"]

@@ -61,8 +61,10 @@ impl Balancers for Imagined {
 pub(super) struct Reached {
     /// The endpoints that may be reached, or why none can be.
     pub(super) endpoints: Result<Vec<Endpoint>, (Reason, String)>,
-    /// The rooms from balance to relay.
+    /// The room balance.
     pub(super) steps: Vec<Step>,
+    /// The rooms connect and relay.
+    pub(super) settings: Vec<Step>,
 }
 
 /// Looks at a service port's backend, and at its fallback where that serves.
@@ -75,7 +77,8 @@ pub(super) fn reach(
     let Some(backend) = snapshot.backends.get(name) else {
         let why = format!("the backend {name} has not arrived");
         let step = Step::new(Room::Balance, Mark::Ends, format!("backend {name}"), why.clone());
-        return Reached { endpoints: Err((Reason::ConfigTimeout, why)), steps: vec![step] };
+        let endpoints = Err((Reason::ConfigTimeout, why));
+        return Reached { endpoints, steps: vec![step], settings: Vec::new() };
     };
     let (first, standing) = balance(name, backend, balancers);
     let refused = match standing {
@@ -85,8 +88,8 @@ pub(super) fn reach(
     };
     let mut steps = vec![first];
     let Some(refused) = refused else {
-        steps.extend(onward(&backend.policy, backend, request));
-        return Reached { endpoints: Ok(taking(backend, &balancers.look(name, backend))), steps };
+        let endpoints = Ok(taking(backend, &balancers.look(name, backend)));
+        return Reached { endpoints, steps, settings: onward(&backend.policy, backend, request) };
     };
     let policy = &backend.policy;
     let fallback = policy.fallback.as_ref().filter(|fallback| *fallback != name);
@@ -94,7 +97,7 @@ pub(super) fn reach(
         let step =
             Step::fact(Room::Balance, "fallback", "there is none").by(setting(policy, Setting::Fallback));
         steps.push(step);
-        return Reached { endpoints: Err(refused), steps };
+        return Reached { endpoints: Err(refused), steps, settings: Vec::new() };
     };
     let why = format!("{fallback} serves instead: {}", refused.1);
     let step = Step::new(Room::Balance, Mark::Holds, "fallback", why).by(setting(policy, Setting::Fallback));
@@ -102,10 +105,10 @@ pub(super) fn reach(
     let (second, standing) = balance(fallback, there, balancers);
     steps.push(second);
     if matches!(standing, Standing::CircuitOpen | Standing::NoneReady) {
-        return Reached { endpoints: Err(refused), steps };
+        return Reached { endpoints: Err(refused), steps, settings: Vec::new() };
     }
-    steps.extend(onward(&there.policy, there, request));
-    Reached { endpoints: Ok(taking(there, &balancers.look(fallback, there))), steps }
+    let endpoints = Ok(taking(there, &balancers.look(fallback, there)));
+    Reached { endpoints, steps, settings: onward(&there.policy, there, request) }
 }
 
 /// One workload that is called by its address.
@@ -205,7 +208,7 @@ fn onward(policy: &TrafficPolicy, backend: &Backend, request: &Request) -> Vec<S
     let ejection = match outlier.consecutive_failures {
         0 => "off".to_owned(),
         failures => format!(
-            "after {failures} failures in a row, for {} to {}, at most {} of the endpoints",
+            "after {failures} failures in a row, for {} to {}; {} of the endpoints at most",
             span(outlier.base_ejection),
             span(outlier.max_ejection),
             if policy.fallback.is_some() {

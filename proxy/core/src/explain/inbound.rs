@@ -188,7 +188,13 @@ impl Asking<'_> {
             None => "a connection of bytes".to_owned(),
         };
         let (mark, why, by) = reading(verdict, self.tls_by());
-        Step::new(Room::Authorize, mark, what, why).by(by).of(policies::steps(all, judged))
+        // What denies before any rule is asked.
+        let unasked = matches!(
+            verdict,
+            Verdict::Denied { by: Denial::MutualTlsRequired(_) | Denial::AmbiguousPath(_) }
+        );
+        let steps = if unasked { Vec::new() } else { policies::steps(all, judged) };
+        Step::new(Room::Authorize, mark, what, why).by(by).of(steps)
     }
 
     fn connect(&self) -> Step {

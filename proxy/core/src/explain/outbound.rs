@@ -29,7 +29,8 @@ pub fn outbound(
     request: &Request,
     balancers: &dyn Balancers,
 ) -> Walk {
-    let mut asking = Asking { snapshot, request, balancers, steps: Vec::new(), onward: Vec::new() };
+    let mut asking =
+        Asking { snapshot, request, balancers, steps: Vec::new(), onward: Vec::new(), settings: Vec::new() };
     let outcome = match asking.meaning(destination) {
         Ok(Meaning::Service(name)) => asking.service(&name),
         Ok(Meaning::Direct(endpoint)) => asking.direct(&endpoint),
@@ -55,6 +56,8 @@ struct Asking<'a> {
     balancers: &'a dyn Balancers,
     steps: Vec<Step>,
     onward: Vec<Onward>,
+    /// What holds on the way to backends that were looked at.
+    settings: Vec<(Name, Vec<Step>)>,
 }
 
 /// What one share of a rule comes to, with its weight.
@@ -73,13 +76,13 @@ impl Asking<'_> {
         let what = format!("destination {address}");
         match self.snapshot.target(address) {
             Some(Target::Outbound(name)) => {
-                let step = Step::fact(Room::Accept, what, format!("is the service port {name}"));
-                self.say(step.by(service_by(name, "spec.clusterIPs")));
+                let step = Step::fact(Room::Accept, what, format!("the service port {name}"));
+                self.say(step.by(service_by(name, "spec.clusterIP")));
                 Ok(Meaning::Service(name.clone()))
             }
             Some(Target::Workload(endpoint)) => {
                 let who = endpoint.workload.as_ref().map_or_else(String::new, ToString::to_string);
-                let why = format!("is the pod {who}, called by its address: no route applies");
+                let why = format!("the pod {who}, called by its address: no route applies");
                 let by = By::named("Pod", &who, "status.podIP");
                 self.say(Step::fact(Room::Accept, what, why).by(by));
                 Ok(Meaning::Direct(endpoint.clone()))
@@ -273,6 +276,16 @@ impl Asking<'_> {
         };
         let reached = backend::reach(self.snapshot, name, &sent, self.balancers);
         self.steps.extend(reached.steps);
+        match self.settings.iter().find(|(_, settings)| *settings == reached.settings) {
+            Some((like, settings)) if !settings.is_empty() => {
+                let step = Step::fact(Room::Connect, "connect and relay", format!("all as for {like}"));
+                self.steps.push(step);
+            }
+            _ => {
+                self.steps.extend(reached.settings.iter().cloned());
+                self.settings.push((name.clone(), reached.settings));
+            }
+        }
         match reached.endpoints {
             Ok(endpoints) => Ok(Onward { backend: Some(name.clone()), share, endpoints, sent }),
             Err((reason, why)) => Err(Outcome::refused(self.request, reason, why)),

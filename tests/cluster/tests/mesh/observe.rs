@@ -108,9 +108,7 @@ fn who_was_granted_one_namespace_sees_that_one_and_others_are_refused_in_words()
     }
 
     space.kubectl(&["delete", "rolebinding", "looker"]).unwrap();
-    space
-        .until("the grant to be gone", || Ok(as_user(mesh, &looker, &stat).is_err().then_some(())))
-        .unwrap();
+    space.until("the grant to be gone", || Ok(as_user(mesh, &looker, &stat).is_err().then_some(()))).unwrap();
 }
 
 #[test]

@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 /// What is also written and read as JSON: the API server speaks nothing else.
-const AS_JSON: [&str; 1] = ["weft/v1/observe.proto"];
+const AS_JSON: [&str; 2] = ["weft/v1/explain.proto", "weft/v1/observe.proto"];
+/// What these are made of.
+const PARTS: [&str; 2] = [".weft.v1.Field", ".weft.v1.Origin"];
 
 const DERIVE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
 
@@ -31,6 +33,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .enum_attribute(&path, DERIVE)
                 .enum_attribute(&path, "#[serde(rename_all = \"camelCase\")]");
         }
+    }
+    for path in PARTS {
+        builder = builder
+            .message_attribute(path, DERIVE)
+            .message_attribute(path, "#[serde(default, rename_all = \"camelCase\")]");
     }
     builder.compile_fds(descriptors)?;
     Ok(())

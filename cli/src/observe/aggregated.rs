@@ -32,6 +32,7 @@ pub(super) async fn ask(client: &Client, question: &v1::Question) -> anyhow::Res
         Some(What::Stat(_)) => ("stats", ""),
         Some(What::Tap(_)) => ("taps", "/watch"),
         Some(What::Recall(_)) => ("decisions", ""),
+        Some(What::Explain(_)) => ("explanations", ""),
         None => bail!("nothing is asked"),
     };
     let namespace = match question.namespace.as_str() {

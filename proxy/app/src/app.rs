@@ -29,7 +29,7 @@ use crate::admin::pulse::Pulse;
 use crate::admin::{Admin, Sidecar};
 use crate::certify::{Certifier, Credentials};
 use crate::dial::Dial;
-use crate::explain::Looking;
+use crate::explain::{Explainer, Looking};
 use crate::log::{Format, Log};
 use crate::metrics::Metrics;
 use crate::metrics::edge::Party;
@@ -110,10 +110,13 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let certifier = Certifier::new(&settings, dial.clone());
     let certificate = certifier.status();
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
-    let observer = Observer::new(telemetry.clone(), settings.workload.clone());
-    let subscriber = subscriber.observed(observer.clone());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
+    let looking = Arc::new(Looking::new(workers));
+    let explainer =
+        Explainer { snapshots: snapshots.clone(), lookup: lookup.clone(), looking: looking.clone() };
+    let observer = Observer::new(telemetry.clone(), settings.workload.clone(), explainer);
+    let subscriber = subscriber.observed(observer.clone());
     let plane = Arc::new(Plane {
         snapshots,
         identity: credentials.tls().clone(),
@@ -122,7 +125,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
-        looking: Arc::new(Looking::new(workers)),
+        looking,
         telemetry,
     });
     let stage = watch::Sender::new(Stage::Waiting);
@@ -141,7 +144,13 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
-    tokio::spawn(subscriber.run());
+    let explainer = Explainer {
+        snapshots: plane.snapshots.clone(),
+        lookup: plane.lookup.clone(),
+        looking: plane.looking.clone(),
+    };
+    let observer = Observer::new(plane.telemetry.clone(), settings.workload.clone(), explainer);
+    tokio::spawn(subscriber.observed(observer.clone()).run());
     tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();

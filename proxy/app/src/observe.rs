@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use weft_proto::names::Workload;
 
+use crate::explain::Explainer;
 use crate::record::Telemetry;
 use reading::Lately;
 pub use taps::Taps;
@@ -42,6 +43,8 @@ pub struct Observer {
     telemetry: Telemetry,
     /// The pod that this sidecar stands beside.
     workload: Workload,
+    /// What walks requests that nobody sent.
+    explainer: Explainer,
     lately: Arc<Lately>,
     places: Arc<Semaphore>,
 }
@@ -49,8 +52,9 @@ pub struct Observer {
 impl Observer {
     /// One that knows what `telemetry` knows of `workload`.
     #[must_use]
-    pub fn new(telemetry: Telemetry, workload: Workload) -> Self {
-        Self { telemetry, workload, lately: Arc::default(), places: Arc::new(Semaphore::new(ANSWERS)) }
+    pub fn new(telemetry: Telemetry, workload: Workload, explainer: Explainer) -> Self {
+        let (lately, places) = (Arc::default(), Arc::new(Semaphore::new(ANSWERS)));
+        Self { telemetry, workload, explainer, lately, places }
     }
 
     /// Remembers now and then what was counted, for as long as the future lives.

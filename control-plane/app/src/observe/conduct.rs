@@ -48,7 +48,9 @@ pub(super) async fn conduct(hub: &Hub, mut question: v1::Question, asker: &Asker
     for sidecar in &asked {
         pending.insert(sidecar.workload.clone(), Progress::Asked);
     }
-    let replicas = match hub.replicas().filter(|_| !relayed) {
+    // One sidecar is enough for a walk, and need not be looked for further away.
+    let enough = relayed || (matches!(question.what, Some(What::Explain(_))) && !asked.is_empty());
+    let replicas = match hub.replicas().filter(|_| !enough) {
         Some(replicas) => replicas.ask(&passed_on, &told).await,
         None => Vec::new(),
     };
@@ -155,6 +157,7 @@ impl Gathering<'_> {
             }
             (Told::Reading(reading), None) => tell(self.asker, who, Found::Reading(reading)).await,
             (Told::Decisions(decisions), _) => tell(self.asker, who, Found::Decisions(decisions)).await,
+            (Told::Walk(walk), _) => tell(self.asker, who, Found::Walk(walk)).await,
             (Told::Unable(why), _) => self.silent(who, why).await,
             // A second arrival says nothing.
             (Told::Arrival(_), _) => Ok(()),

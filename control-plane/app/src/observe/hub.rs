@@ -221,6 +221,14 @@ fn checked(mut question: v1::Question) -> Result<v1::Question, Refused> {
             return Err(Refused::Question("which request? its id is missing".to_owned()));
         }
         Some(What::Recall(_)) => {}
+        // Whose sidecar walks.
+        Some(What::Explain(_)) => match subjects.first() {
+            Some(subject) if !subject.name.is_empty() && ["pod", "workload"].contains(&&*subject.kind) => {}
+            _ => {
+                let text = "whose sidecar is to explain it? Name a pod or a workload as the subject";
+                return Err(Refused::Question(text.to_owned()));
+            }
+        },
         None => return Err(Refused::Question("nothing is asked that is known here".to_owned())),
     }
     for subject in subjects {

@@ -138,8 +138,12 @@ impl Owners {
     pub(super) fn concerned(&self, question: &v1::Question, status: &Status) -> Concerned {
         let reached = status.reach(|pod| self.concerns(question, pod));
         let all = reached.len();
-        let asked: Vec<Reached> = reached.into_iter().filter(|one| one.line.is_some()).collect();
+        let mut asked: Vec<Reached> = reached.into_iter().filter(|one| one.line.is_some()).collect();
         let older = u64::try_from(all - asked.len()).unwrap_or(u64::MAX);
+        if matches!(question.what, Some(What::Explain(_))) {
+            // The replicas of a workload hold the same: one of them walks.
+            asked.truncate(1);
+        }
         Concerned { asked, older }
     }
 }

@@ -58,6 +58,10 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
         }
         Some(What::Tap(asked)) => tap(observer, &asked, &say, &mut questions).await,
         Some(What::Recall(asked)) => tell(&say, Told::Decisions(recall(observer, &asked))).await,
+        Some(What::Explain(asked)) => match observer.explainer.answer(&asked).await {
+            Ok(walk) => tell(&say, Told::Walk(named(walk, observer))).await,
+            Err(problem) => tell(&say, Told::Unable(problem)).await,
+        },
         None => {
             tell(&say, Told::Unable("this sidecar does not know such questions; upgrade it".into())).await
         }
@@ -73,6 +77,14 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
 async fn tell(say: &Say, told: Told) -> Result<(), String> {
     let sent = say.send_timeout(v1::Testimony { told: Some(told) }, DEADLINE).await;
     sent.map_err(|_| "the control plane takes no answer".to_owned())
+}
+
+/// A walk with the sidecar that it is of.
+fn named(mut walk: v1::Walk, observer: &Observer) -> v1::Walk {
+    if walk.workload.is_empty() {
+        walk.workload = observer.workload.to_string();
+    }
+    walk
 }
 
 fn recall(observer: &Observer, asked: &v1::RecallQuestion) -> v1::Decisions {

@@ -24,19 +24,21 @@ fn page() -> String {
     };
     format!(
         "# What Weft counts\n\n\
-         This page is made from the code (`proxy/app/src/metrics/catalog.rs`, `control-plane/app/src/metrics/catalog.rs`); a test compares \
-         them. Names and labels change by addition only. What to do with them is in [observability](../observability/README.md).\n\n\
-         `GET /metrics` answers in the form that the scraper asks for by `Accept`: OpenMetrics text with exemplars (the last kept trace of \
-         each bucket of durations), Prometheus' protobuf with native histograms beside the classic ones, or else the classic text. Units \
-         are seconds and bytes; times are seconds since 1970. Histograms add `_bucket` (with `le`), `_sum` and `_count` to the name that \
-         stands here.\n\n\
+         This page is made from the code (`proxy/app/src/metrics/catalog.rs`, `control-plane/app/src/metrics/catalog.rs`); a test\n\
+         compares them. Names and labels change by addition only. What to do with them is in\n\
+         [observability](../observability/README.md).\n\n\
+         `GET /metrics` answers in the form that the scraper asks for by `Accept`: OpenMetrics text with exemplars (the last kept\n\
+         trace of each bucket of durations), Prometheus' protobuf with native histograms beside the classic ones, or else the\n\
+         classic text. Units are seconds and bytes; times are seconds since 1970. Histograms add `_bucket` (with `le`), `_sum` and\n\
+         `_count` to the name that stands here.\n\n\
          ## Sidecar\n\n\
-         On port 15020 of each pod. A request between two meshed pods is counted twice: `direction=\"outbound\"` by the caller's sidecar, \
-         with retries and the network in it, and `direction=\"inbound\"` by the called pod's. Labels are resolved when an edge is first \
-         seen, never per request. There are at most 10,000 series of edges and their outcomes; who comes later counts as `overflow`, and \
-         `weft_series_overflow_total` says so. What nobody uses any more goes after five to ten minutes (`--series-idle`): edges of pods and routes that \
-         vanished, and backends that are no longer called. There are no hedged requests, so none are counted; names are resolved by \
-         applications themselves, so `weft_dns_lookups_total` is about the sidecar's own connections.\n\n\
+         On port 15020 of each pod. A request between two meshed pods is counted twice: `direction=\"outbound\"` by the caller's\n\
+         sidecar, with retries and the network in it, and `direction=\"inbound\"` by the called pod's. Labels are resolved when an\n\
+         edge is first seen, never per request. There are at most 10,000 series of edges and their outcomes; who comes later\n\
+         counts as `overflow`, and `weft_series_overflow_total` says so. What nobody uses any more goes after five to ten minutes\n\
+         (`--series-idle`): edges of pods and routes that vanished, and backends that are no longer called. There are no hedged\n\
+         requests, so none are counted; names are resolved by applications themselves, so `weft_dns_lookups_total` is about the\n\
+         sidecar's own connections. With `--no-traffic-metrics` the families of edges stay empty.\n\n\
          {}\n\
          ## Control plane\n\n\
          On port 15014, under the prefix `weft_control_plane_`. Words in `outcome` and the like are as the code names them.\n\n\

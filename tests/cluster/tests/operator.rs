@@ -15,6 +15,8 @@ mod kept;
 mod kinds;
 #[path = "operator/leave.rs"]
 mod leave;
+#[path = "operator/metrics.rs"]
+mod metrics;
 #[path = "operator/observe.rs"]
 mod observe;
 #[path = "operator/rotation.rs"]

@@ -10,17 +10,20 @@
 //! adoption made of the manifests.
 
 mod folder;
+mod live;
 mod page;
+mod recalled;
 mod report;
 mod words;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use weft_proto::v1;
 
-use crate::{Form, install};
+use crate::observe::MeshArgs;
+use crate::{Form, cluster, install};
 
 /// Which request, and how to answer.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +37,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "ID", conflicts_with = "words")]
     request: Option<String>,
     /// Answer from a folder of manifests, without a cluster.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "request")]
     manifests: Option<PathBuf>,
     /// A header field, `name: value`.
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = words::field)]
@@ -57,6 +60,8 @@ pub(crate) struct ExplainArgs {
     /// As if this endpoint failed until it is ejected, pod[.namespace] or <ip>:<port>; with --manifests.
     #[arg(long, value_name = "ENDPOINT", requires = "manifests")]
     failing: Vec<String>,
+    #[command(flatten)]
+    mesh: MeshArgs,
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Form::Text)]
     output: Form,
@@ -73,17 +78,32 @@ Examples:
 
 /// Explains.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let report = match (&args.manifests, &args.request) {
-        (_, Some(_)) => bail!(
-            "requests that were are known to the sidecars alone, and this command cannot ask them yet: \
-             see the access log for the id"
-        ),
-        (Some(folder), None) => folder::explain(args, folder)?,
-        (None, None) => bail!("name the folder that holds the manifests: --manifests FOLDER"),
+    if let Some(id) = &args.request {
+        return recall(args, id);
+    }
+    let report = match &args.manifests {
+        Some(folder) => folder::explain(args, folder)?,
+        None => cluster::block_on(live::explain(args))?,
     };
     let text = match args.output {
         Form::Json => serde_json::to_string_pretty(&report).context("writing JSON")? + "\n",
         Form::Text => page::render(&report, std::io::stdout().is_terminal()),
+    };
+    install::print(&text)
+}
+
+/// Tells what was decided.
+fn recall(args: &ExplainArgs, id: &str) -> anyhow::Result<()> {
+    let found = cluster::block_on(live::recall(args, id))?;
+    let text = match args.output {
+        Form::Text => recalled::render(id, &found),
+        Form::Json => {
+            let list: Vec<serde_json::Value> = found
+                .iter()
+                .map(|(workload, decision)| serde_json::json!({"workload": workload, "decision": decision}))
+                .collect();
+            serde_json::to_string_pretty(&list).context("writing JSON")? + "\n"
+        }
     };
     install::print(&text)
 }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use super::jaeger::Jaeger;
 use super::place::Block;
 
 /// A pod of the demo.
@@ -54,6 +55,8 @@ pub(crate) struct Fleet {
     pub(crate) folder: PathBuf,
     program: PathBuf,
     otlp: Option<String>,
+    /// The Jaeger beside the demo, if there is one.
+    pub(crate) jaeger: Option<Jaeger>,
     control_plane: Option<Child>,
     control_plane_grpc: Option<SocketAddr>,
     /// Where the control plane's admin listens.
@@ -80,6 +83,7 @@ impl Fleet {
             folder: folder.to_owned(),
             program: std::env::current_exe().context("finding the weft program")?,
             otlp,
+            jaeger: None,
             control_plane: None,
             control_plane_grpc: None,
             control_plane_admin: None,
@@ -261,6 +265,9 @@ impl Fleet {
         }
         for child in self.others.iter_mut().chain(self.control_plane.iter_mut()) {
             let _ = child.wait().await;
+        }
+        if let Some(jaeger) = &mut self.jaeger {
+            jaeger.stop().await;
         }
     }
 }

@@ -91,9 +91,7 @@ impl<'a> Asking<'a> {
         };
         let there = self.inbound(meshed.is_some(), &onward, &mut sides)?;
         if !there.is_empty() {
-            let (part, of) = onward.iter().fold((0, 1), |(sum, _), it| (sum + it.weight, it.of));
-            // What is forwarded is told by who takes it, unless a share is not.
-            outcomes.retain(|outcome: &Outcome| outcome.end != "forward" || part < of);
+            report::taken(&mut outcomes, &onward);
             outcomes.extend(there);
         }
         Ok(Report {
@@ -210,35 +208,21 @@ impl<'a> Asking<'a> {
         for onward in onward.iter().take(SHOWN) {
             let Some(first) = onward.endpoints.first() else { continue };
             let Some(sent) = &onward.sent else { continue };
-            let part = match (onward.weight, onward.of) {
-                (weight, of) if weight == of => String::new(),
-                (weight, of) => format!("{weight} of {of}: "),
-            };
-            let others = match onward.endpoints.len() {
-                0 | 1 => String::new(),
-                many => format!("the first of {many} endpoints"),
-            };
             if first.identity.is_empty() {
-                let note = format!("{} has no sidecar: it takes what comes", name_of(first));
-                let (workload, steps) = (String::new(), Vec::new());
-                sides.push(Side { side: "inbound", workload, note, steps });
-                let why = format!("{part}to {}, in plaintext", name_of(first));
-                outcomes.push(report::outcome(v1::WalkOutcome {
-                    end: v1::WalkEnd::Forward.into(),
-                    why,
-                    ..v1::WalkOutcome::default()
-                }));
+                let (side, outcome) = report::without_sidecar(onward, first);
+                sides.push(side);
+                outcomes.push(outcome);
                 continue;
             }
             let walk = self.inbound_of(meshed, first, sent)?;
             let steps = report::steps(walk.steps, &|origin, field| self.place(origin, field));
-            sides.push(Side { side: "inbound", workload: first.workload.clone(), note: others, steps });
-            let mut outcome = report::outcome(walk.outcome.unwrap_or_default());
-            outcome.why = match outcome.end {
-                "forward" => format!("{part}to {}", name_of(first)),
-                _ => format!("{part}{}, says {}", outcome.why, name_of(first)),
-            };
-            outcomes.push(outcome);
+            sides.push(Side {
+                side: "inbound",
+                workload: first.workload.clone(),
+                note: report::others(onward),
+                steps,
+            });
+            outcomes.push(report::arrived(walk.outcome.unwrap_or_default(), onward, first));
         }
         Ok(outcomes)
     }
@@ -310,13 +294,6 @@ impl<'a> Asking<'a> {
 fn by_address(address: SocketAddr) -> (Destination, Key) {
     let name = weft_control_plane_core::config::address_name(address);
     (Destination::Address(name.clone()), Key::new(ResourceType::Address, name))
-}
-
-fn name_of(endpoint: &v1::WalkEndpoint) -> String {
-    match endpoint.workload.as_str() {
-        "" => endpoint.address.clone(),
-        workload => format!("{workload} at {}", endpoint.address),
-    }
 }
 
 fn source<'a>(folder: &'a Folder, end: &End) -> anyhow::Result<(Option<&'a Pod>, IpAddr)> {

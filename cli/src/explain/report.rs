@@ -175,3 +175,56 @@ pub(super) fn outcome(it: v1::WalkOutcome) -> Outcome {
         reason: it.reason,
     }
 }
+
+/// An endpoint, for a person.
+pub(super) fn name_of(endpoint: &v1::WalkEndpoint) -> String {
+    match endpoint.workload.as_str() {
+        "" => endpoint.address.clone(),
+        workload => format!("{workload} at {}", endpoint.address),
+    }
+}
+
+/// The share of a backend, where there are several.
+pub(super) fn part(onward: &v1::WalkOnward) -> String {
+    match (onward.weight, onward.of) {
+        (weight, of) if weight == of => String::new(),
+        (weight, of) => format!("{weight} of {of}: "),
+    }
+}
+
+/// Of how many endpoints one is shown.
+pub(super) fn others(onward: &v1::WalkOnward) -> String {
+    match onward.endpoints.len() {
+        0 | 1 => String::new(),
+        many => format!("the first of {many} endpoints"),
+    }
+}
+
+/// The side and outcome of an endpoint that has no sidecar.
+pub(super) fn without_sidecar(onward: &v1::WalkOnward, first: &v1::WalkEndpoint) -> (Side, Outcome) {
+    let note = format!("{} has no sidecar: it takes what comes", name_of(first));
+    let side = Side { side: "inbound", workload: String::new(), note, steps: Vec::new() };
+    (side, forwarded(format!("{}to {}, in plaintext", part(onward), name_of(first))))
+}
+
+/// An outcome that goes on.
+pub(super) fn forwarded(why: String) -> Outcome {
+    outcome(v1::WalkOutcome { end: v1::WalkEnd::Forward.into(), why, ..v1::WalkOutcome::default() })
+}
+
+/// What the destination's side came to, with the destination.
+pub(super) fn arrived(walked: v1::WalkOutcome, onward: &v1::WalkOnward, first: &v1::WalkEndpoint) -> Outcome {
+    let part = part(onward);
+    let mut outcome = outcome(walked);
+    outcome.why = match outcome.end {
+        "forward" => format!("{part}to {}", name_of(first)),
+        _ => format!("{part}{}, says {}", outcome.why, name_of(first)),
+    };
+    outcome
+}
+
+/// Takes out what is told by who takes the request, unless a share is not forwarded.
+pub(super) fn taken(outcomes: &mut Vec<Outcome>, onward: &[v1::WalkOnward]) {
+    let (forwarded, of) = onward.iter().fold((0, 1), |(sum, _), it| (sum + it.weight, it.of));
+    outcomes.retain(|outcome| outcome.end != "forward" || forwarded < of);
+}

@@ -112,6 +112,11 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
+    let looking = Arc::new(Looking::new(workers));
+    let explainer =
+        Explainer { snapshots: snapshots.clone(), lookup: lookup.clone(), looking: looking.clone() };
+    let observer = Observer::new(telemetry.clone(), settings.workload.clone(), explainer);
+    let subscriber = subscriber.observed(observer.clone());
     let plane = Arc::new(Plane {
         snapshots,
         identity: credentials.tls().clone(),
@@ -120,7 +125,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
-        looking: Arc::new(Looking::new(workers)),
+        looking,
         telemetry,
     });
     let stage = watch::Sender::new(Stage::Waiting);
@@ -161,7 +166,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     };
     let exporting = tokio::spawn(export::run(export, finished));
     tokio::spawn(chores::follow(desk.clone(), origin, follower));
-    tokio::spawn(chores::tidy(plane.clone()));
+    tokio::spawn(chores::tidy(plane.clone(), settings.limits.series_idle));
     tokio::spawn(chores::tell_waiting(desk.clone()));
     chores::until_ready(&desk).await;
     chores::tell_ready(&desk, admin_address, &listeners.addresses)?;

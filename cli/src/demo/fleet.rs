@@ -48,6 +48,9 @@ pub(crate) const PODS: [Pod; 7] = [
     Pod { name: "pay-later-0", version: "v1", host: 50, calls: &[] },
 ];
 
+/// File of the join token of whoever looks at the mesh.
+const OBSERVER_TOKEN: &str = "observer.token";
+
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -125,14 +128,30 @@ impl Fleet {
         for pod in &PODS {
             writeln!(text, "- token: {}\n  workload: shop/{}", self.token(pod), pod.name)?;
         }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.path("join-tokens.yaml"))?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        let observer = format!("demo-{}-observer", std::process::id());
+        writeln!(text, "- token: {observer}\n  serviceAccount: weft-system/observer\n  uses: 10000")?;
+        for (name, text) in [("join-tokens.yaml", text), (OBSERVER_TOKEN, observer)] {
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(self.path(name))?;
+            std::io::Write::write_all(&mut file, text.as_bytes())?;
+        }
         Ok(())
+    }
+
+    /// How a person looks at this mesh from another terminal.
+    pub(crate) fn hint(&self) -> String {
+        let at = self.control_plane_grpc.map(|address| address.to_string()).unwrap_or_default();
+        format!(
+            "Look at it yourself: {} stat --control-plane {at} --trust-anchors {} --join-token-file {}\n\
+             and the same with tap instead of stat.\n",
+            self.program.display(),
+            self.path("trust-anchors.pem").display(),
+            self.path(OBSERVER_TOKEN).display(),
+        )
     }
 
     fn token(&self, pod: &Pod) -> String {
@@ -148,6 +167,7 @@ impl Fleet {
         command
             .args(["run", "--listen", &listen.to_string()])
             .args(["--admin", &SocketAddr::from((self.block.ip(2), 0)).to_string()])
+            .args(["--observer", "spiffe://cluster.local/ns/weft-system/sa/observer"])
             .arg("--manifests")
             .arg(self.manifests())
             .arg("--state")

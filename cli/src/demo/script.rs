@@ -67,7 +67,7 @@ pub(crate) async fn live(fleet: &mut Fleet) -> anyhow::Result<usize> {
     loop {
         for _ in 0..SHOWS {
             let _ = volley(fleet.door(), SHOWN).await;
-            say(&format!("\x1b[2J\x1b[H{}\n", render(&edges(fleet).await)))?;
+            say(&format!("\x1b[2J\x1b[H{}\n{}", render(&edges(fleet).await), fleet.hint()))?;
         }
         steps(fleet).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;

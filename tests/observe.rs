@@ -31,7 +31,8 @@ const OBSERVER: &str = "spiffe://cluster.local/ns/test/sa/observer";
 async fn app() -> App {
     App::http(|request| async move {
         let asked = request.uri().path().rsplit('/').next().unwrap_or_default();
-        reply(asked.parse().unwrap_or(200), "told")
+        let status = asked.parse().ok().filter(|status| (200..600).contains(status));
+        reply(status.unwrap_or(200), "told")
     })
     .await
 }
@@ -77,7 +78,7 @@ async fn edges_add_up_with_what_was_sent_as_both_ends_see_it() {
     let found = until("all requests to be counted", async || {
         let (edges, silent) = visitor.look(stat()).await.edges().await;
         assert!(silent.is_empty(), "{silent:?}");
-        let found = edge(&edges, "client", "web")?.clone();
+        let found = edge(&edges, "client-0", "web-0")?.clone();
         let counted = |sight: &Option<v1::Sight>| totals(sight.as_ref()).requests;
         (counted(&found.client) == 30 && counted(&found.server) == 30).then_some(found)
     })
@@ -93,7 +94,8 @@ async fn edges_add_up_with_what_was_sent_as_both_ends_see_it() {
     }
     assert_eq!(totals(Some(server)).refused, 2, "the policy refuses at the server");
     assert_eq!(totals(Some(client)).refused, 0, "the client's sidecar passed an answer on");
-    assert_eq!(totals(Some(client)).bytes_down, totals(Some(server)).bytes_down);
+    assert_eq!(totals(Some(server)).bytes_down, 28 * 4, "what the application said");
+    assert!(totals(Some(client)).bytes_down > 28 * 4, "and the words of two refusals");
     assert_eq!(found.services, ["test/web:8080"]);
     let identity = |party: &Option<v1::Party>| party.as_ref().unwrap().identity.clone();
     assert_eq!(identity(&found.source), "spiffe://cluster.local/ns/test/sa/client");
@@ -123,7 +125,7 @@ async fn edges_are_narrowed_and_grouped_as_asked() {
         visitor.ask(question).await.unwrap().edges().await.0
     };
     let edges = ask(subject("service", "web"), "service", "test").await;
-    assert!(edge(&edges, "client", "web").is_some(), "{edges:?}");
+    assert!(edge(&edges, "client-0", "web").is_some(), "{edges:?}");
     let edges = ask(subject("pod", "client-0"), "pod", "test").await;
     assert!(edge(&edges, "client-0", "web-0").is_some_and(|edge| edge.server.is_none()), "{edges:?}");
     assert!(ask(subject("workload", "nobody"), "", "test").await.edges.is_empty());
@@ -236,7 +238,8 @@ async fn refusals_alone_are_shown_with_what_refused_and_recalled_by_their_name()
     let (workload, recalled) = decisions.iter().find(|(_, one)| !one.reason.is_empty()).unwrap();
     assert_eq!((*workload, recalled.policy.as_str()), ("test/web-0", "test/vault#closed"));
     let nothing = visitor.look(recall("nobody-was-called-so")).await.all().await;
-    let any = nothing.iter().any(|one| matches!(&one.found, Some(Found::Decisions(told)) if !told.list.is_empty()));
+    let any =
+        nothing.iter().any(|one| matches!(&one.found, Some(Found::Decisions(told)) if !told.list.is_empty()));
     assert!(!any, "{nothing:?}");
 }
 
@@ -323,8 +326,13 @@ async fn a_sidecar_that_stands_still_is_named_and_the_others_are_heard() {
     mesh.sidecar("web-0").freeze(false);
     let names: Vec<&str> = silent.iter().map(|silent| silent.who.as_str()).collect();
     assert_eq!(names, ["test/web-0"], "{silent:?}");
-    assert!(edge(&edges, "client", "web").is_some_and(|edge| edge.client.is_some() && edge.server.is_none()));
-    until("it to be heard again", async || visitor.look(stat()).await.edges().await.1.is_empty().then_some(())).await;
+    assert!(
+        edge(&edges, "client-0", "web-0").is_some_and(|edge| edge.client.is_some() && edge.server.is_none())
+    );
+    until("it to be heard again", async || {
+        visitor.look(stat()).await.edges().await.1.is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -341,6 +349,47 @@ async fn who_asks_and_does_not_read_harms_nobody() {
     let other: Visitor = mesh.visit("observer-0").await;
     let (edges, silent) = other.look(stat()).await.edges().await;
     assert!(silent.is_empty(), "{silent:?}");
-    assert!(edge(&edges, "client", "web").is_some());
+    assert!(edge(&edges, "client-0", "web-0").is_some());
     drop(deaf);
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_sent_is_walked_by_the_sidecar_itself() {
+    let app = app().await;
+    let mesh = plan(&app).start().await;
+    let visitor = mesh.visit("observer-0").await;
+    let walk = async |pod: &str, asked: v1::ExplainRequest| {
+        let subject = v1::Subject { kind: "pod".to_owned(), name: pod.to_owned(), ..v1::Subject::default() };
+        let question = v1::Question {
+            namespace: "test".to_owned(),
+            subject: Some(subject),
+            what: Some(What::Explain(asked)),
+            ..v1::Question::default()
+        };
+        let found = visitor.ask(question).await.unwrap().all().await;
+        let walk = |finding: &v1::Finding| match &finding.found {
+            Some(Found::Walk(walk)) => Some(walk.clone()),
+            _ => None,
+        };
+        found.iter().find_map(walk).unwrap_or_else(|| panic!("no walk in {found:?}"))
+    };
+    let asked = v1::ExplainRequest {
+        side: v1::ExplainSide::Outbound.into(),
+        destination: Some(v1::explain_request::Destination::ServicePort("test/web:8080".to_owned())),
+        method: "GET".to_owned(),
+        target: "/vault".to_owned(),
+        authority: "web".to_owned(),
+        ..v1::ExplainRequest::default()
+    };
+    let outbound = walk("client-0", asked.clone()).await;
+    assert_eq!(outbound.workload, "test/client-0");
+    assert_eq!(outbound.onward[0].endpoints[0].workload, "test/web-0");
+    let inbound = v1::ExplainRequest {
+        side: v1::ExplainSide::Inbound.into(),
+        destination: Some(v1::explain_request::Destination::Port(8080)),
+        peer_identity: "spiffe://cluster.local/ns/test/sa/client".to_owned(),
+        ..asked
+    };
+    let inbound = walk("web-0", inbound).await;
+    assert_eq!(inbound.outcome.unwrap().reason, "denied_by_policy");
 }

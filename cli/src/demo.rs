@@ -4,6 +4,7 @@
 
 mod fetch;
 mod fleet;
+mod jaeger;
 mod place;
 mod script;
 pub(crate) mod shop;
@@ -18,6 +19,7 @@ use clap::Args;
 
 pub(crate) use fetch::FetchArgs;
 use fleet::Fleet;
+use jaeger::Jaeger;
 use place::Block;
 
 /// Settings of the demo.
@@ -30,6 +32,10 @@ pub(crate) struct DemoArgs {
     /// Send traces to this OTLP collector (gRPC), e.g. http://127.0.0.1:4317.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
+    /// Start a Jaeger 2 beside it, send it the traces, and read one back. Without a path: the one in PATH, or
+    /// the one that `cargo dev parts jaeger` built.
+    #[arg(long, value_name = "BINARY", num_args = 0..=1, default_missing_value = "", conflicts_with = "otlp")]
+    jaeger: Option<PathBuf>,
     /// Keep manifests and logs in this folder. Default: a new one under the system's temporary folder,
     /// removed at the end.
     #[arg(long, value_name = "DIR")]
@@ -74,9 +80,15 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let folder =
         args.folder.unwrap_or_else(|| std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())));
     let cleared = Cleared { folder: folder.clone(), temporary };
-    let manifests = block.write_manifests(&folder.join("manifests"))?;
+    let mut manifests = block.write_manifests(&folder.join("manifests"))?;
+    let mut jaeger = None;
+    if let Some(program) = &args.jaeger {
+        jaeger = Some(Jaeger::start(program, block, &folder).await?);
+        manifests.push(block.write_manifest(&folder.join("manifests"), place::TO_JAEGER)?);
+    }
     script::introduce(&manifests)?;
     let mut fleet = Fleet::start(block, &folder, args.otlp).await?;
+    fleet.jaeger = jaeger;
     let failed = if args.once { script::once(&mut fleet).await } else { script::live(&mut fleet).await };
     fleet.stop().await;
     drop(cleared);

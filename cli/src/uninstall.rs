@@ -126,6 +126,6 @@ mod tests {
 
     #[test]
     fn the_kinds_go_when_they_are_named() {
-        assert_eq!(kinds(true).iter().filter(|kind| *kind == "CustomResourceDefinition").count(), 4);
+        assert_eq!(kinds(true).iter().filter(|kind| *kind == "CustomResourceDefinition").count(), 5);
     }
 }

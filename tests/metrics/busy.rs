@@ -66,8 +66,17 @@ fn extra(number: u64) -> String {
     )
 }
 
+/// Every request is a trace.
+const MESH: &str = "\
+apiVersion: weft.dev/v1alpha1
+kind: Mesh
+metadata: {name: mesh}
+spec:
+  tracing: {samplingPercent: 100}
+";
+
 /// Whatever is asked, the span goes to where nobody listens.
-const NOWHERE: &str = "http://127.0.0.1:9";
+const NOWHERE: &str = "http://localhost:9";
 
 const SIDECARS: [&str; 7] = ["web-0", "api-0", "db-0", "broken-0", "spare-0", "client-0", "stranger-0"];
 
@@ -110,6 +119,7 @@ impl Busy {
             .pod(Pod::named("spare-1").serves(8080, spare.address))
             .pod(client)
             .pod(Pod::named("stranger-0").calls("web:8080"))
+            .manifest("mesh.yaml", MESH)
             .manifest("policies.yaml", POLICIES)
             .start()
             .await;
@@ -177,6 +187,8 @@ impl Busy {
                 ("weft_tls_failures_total", "outbound"),
                 ("weft_tcp_connections_closed_total", "test/db:3306"),
                 ("weft_limits_hit_total", "header_bytes"),
+                ("weft_dns_lookups_total", "purpose=\"collector\",outcome=\"found\""),
+                ("weft_telemetry_dropped_total", "kind=\"span\""),
             ] {
                 if client.metric(name, &[labels]).await < 1.0 {
                     return None;

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use super::jaeger::Jaeger;
 use super::place::Block;
 
 /// A pod of the demo.
@@ -47,6 +48,9 @@ pub(crate) const PODS: [Pod; 7] = [
     Pod { name: "pay-later-0", version: "v1", host: 50, calls: &[] },
 ];
 
+/// File of the join token of whoever looks at the mesh.
+const OBSERVER_TOKEN: &str = "observer.token";
+
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -54,6 +58,8 @@ pub(crate) struct Fleet {
     pub(crate) folder: PathBuf,
     program: PathBuf,
     otlp: Option<String>,
+    /// The Jaeger beside the demo, if there is one.
+    pub(crate) jaeger: Option<Jaeger>,
     control_plane: Option<Child>,
     control_plane_grpc: Option<SocketAddr>,
     /// Where the control plane's admin listens.
@@ -80,6 +86,7 @@ impl Fleet {
             folder: folder.to_owned(),
             program: std::env::current_exe().context("finding the weft program")?,
             otlp,
+            jaeger: None,
             control_plane: None,
             control_plane_grpc: None,
             control_plane_admin: None,
@@ -121,14 +128,30 @@ impl Fleet {
         for pod in &PODS {
             writeln!(text, "- token: {}\n  workload: shop/{}", self.token(pod), pod.name)?;
         }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.path("join-tokens.yaml"))?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        let observer = format!("demo-{}-observer", std::process::id());
+        writeln!(text, "- token: {observer}\n  serviceAccount: weft-system/observer\n  uses: 10000")?;
+        for (name, text) in [("join-tokens.yaml", text), (OBSERVER_TOKEN, observer)] {
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(self.path(name))?;
+            std::io::Write::write_all(&mut file, text.as_bytes())?;
+        }
         Ok(())
+    }
+
+    /// How a person looks at this mesh from another terminal.
+    pub(crate) fn hint(&self) -> String {
+        let at = self.control_plane_grpc.map(|address| address.to_string()).unwrap_or_default();
+        format!(
+            "Look at it yourself: {} stat --control-plane {at} --trust-anchors {} --join-token-file {}\n\
+             and the same with tap instead of stat.\n",
+            self.program.display(),
+            self.path("trust-anchors.pem").display(),
+            self.path(OBSERVER_TOKEN).display(),
+        )
     }
 
     fn token(&self, pod: &Pod) -> String {
@@ -144,6 +167,7 @@ impl Fleet {
         command
             .args(["run", "--listen", &listen.to_string()])
             .args(["--admin", &SocketAddr::from((self.block.ip(2), 0)).to_string()])
+            .args(["--observer", "spiffe://cluster.local/ns/weft-system/sa/observer"])
             .arg("--manifests")
             .arg(self.manifests())
             .arg("--state")
@@ -261,6 +285,9 @@ impl Fleet {
         }
         for child in self.others.iter_mut().chain(self.control_plane.iter_mut()) {
             let _ = child.wait().await;
+        }
+        if let Some(jaeger) = &mut self.jaeger {
+            jaeger.stop().await;
         }
     }
 }

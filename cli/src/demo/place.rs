@@ -43,12 +43,17 @@ impl Block {
     pub(crate) fn write_manifests(self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         std::fs::create_dir_all(folder)?;
         let mut written = Vec::new();
-        for (name, text) in MANIFESTS {
-            let path = folder.join(name);
-            std::fs::write(&path, self.fill(text)).with_context(|| path.display().to_string())?;
-            written.push(path);
+        for manifest in MANIFESTS {
+            written.push(self.write_manifest(folder, manifest)?);
         }
         Ok(written)
+    }
+
+    /// Writes one manifest, with this block's addresses.
+    pub(crate) fn write_manifest(self, folder: &Path, (name, text): (&str, &str)) -> anyhow::Result<PathBuf> {
+        let path = folder.join(name);
+        std::fs::write(&path, self.fill(text)).with_context(|| path.display().to_string())?;
+        Ok(path)
     }
 
     /// Puts this block's addresses into a manifest.
@@ -65,6 +70,9 @@ pub(crate) const MANIFESTS: [(&str, &str); 5] = [
     ("cart.yaml", include_str!("manifests/cart.yaml")),
     ("payments.yaml", include_str!("manifests/payments.yaml")),
 ];
+
+/// The policy that sends traces to the Jaeger beside the demo.
+pub(crate) const TO_JAEGER: (&str, &str) = ("telemetry.yaml", include_str!("manifests/telemetry.yaml"));
 
 /// The policy that denies the shop the catalog.
 pub(crate) const DENY: (&str, &str) = ("deny-shop.yaml", include_str!("manifests/deny-shop.yaml"));

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use http::HeaderMap;
 
 use super::fleet::Fleet;
+use super::jaeger::Jaeger;
 use super::place::{DENY, MANIFESTS};
 use super::shop::get;
 use super::table::{Edge, edges, render};
@@ -65,7 +67,7 @@ pub(crate) async fn live(fleet: &mut Fleet) -> anyhow::Result<usize> {
     loop {
         for _ in 0..SHOWS {
             let _ = volley(fleet.door(), SHOWN).await;
-            say(&format!("\x1b[2J\x1b[H{}\n", render(&edges(fleet).await)))?;
+            say(&format!("\x1b[2J\x1b[H{}\n{}", render(&edges(fleet).await), fleet.hint()))?;
         }
         steps(fleet).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -78,6 +80,9 @@ const SHOWN: usize = 200;
 
 async fn steps(fleet: &mut Fleet) -> anyhow::Result<Vec<Step>> {
     let mut steps = vec![told(steady(fleet).await)?];
+    if let Some(jaeger) = &fleet.jaeger {
+        steps.push(told(traced(jaeger, fleet.door()).await?)?);
+    }
     steps.push(told(canary(fleet).await?)?);
     steps.push(told(shifted(fleet).await?)?);
     steps.push(told(ejected(fleet).await?)?);
@@ -111,6 +116,18 @@ async fn steady(fleet: &Fleet) -> Step {
         seen: format!("{tally}; {secured} of {} hops mTLS; cart proven: {proven}", hops.len()),
         good: tally.good == 200 && secured == hops.len() && !hops.is_empty() && proven,
     }
+}
+
+async fn traced(jaeger: &Jaeger, door: SocketAddr) -> anyhow::Result<Step> {
+    let told = jaeger.follow(door).await?;
+    let names: Vec<&str> = told.servers.iter().map(String::as_str).collect();
+    let seen = |name: &str| names.iter().any(|server| server.starts_with(name));
+    Ok(Step {
+        title: "traces: one request, read back from Jaeger",
+        expected: "one trace through shop, catalog, cart and payments".into(),
+        seen: format!("{} spans; served by {}: {}", told.spans, names.join(", "), told.url),
+        good: ["shop", "catalog", "cart", "pay"].into_iter().all(seen),
+    })
 }
 
 async fn canary(fleet: &Fleet) -> anyhow::Result<Step> {

@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_line_with_failures_is_marked() {
-        let row = |success: &str| {
-            HEAD.iter().map(|name| if *name == "success" { success.to_owned() } else { "x".to_owned() })
+        let row = |success: &'static str| {
+            HEAD.iter().map(move |name| if *name == "success" { success } else { "x" }.to_owned())
         };
         assert!(is_ill(&row("98.20%").collect::<Vec<_>>()));
         assert!(!is_ill(&row("99.90%").collect::<Vec<_>>()) && !is_ill(&row("-").collect::<Vec<_>>()));

@@ -144,7 +144,13 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
-    tokio::spawn(subscriber.run());
+    let explainer = Explainer {
+        snapshots: plane.snapshots.clone(),
+        lookup: plane.lookup.clone(),
+        looking: plane.looking.clone(),
+    };
+    let observer = Observer::new(plane.telemetry.clone(), settings.workload.clone(), explainer);
+    tokio::spawn(subscriber.observed(observer.clone()).run());
     tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();
@@ -160,7 +166,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     };
     let exporting = tokio::spawn(export::run(export, finished));
     tokio::spawn(chores::follow(desk.clone(), origin, follower));
-    tokio::spawn(chores::tidy(plane.clone()));
+    tokio::spawn(chores::tidy(plane.clone(), settings.limits.series_idle));
     tokio::spawn(chores::tell_waiting(desk.clone()));
     chores::until_ready(&desk).await;
     chores::tell_ready(&desk, admin_address, &listeners.addresses)?;

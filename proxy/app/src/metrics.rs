@@ -118,7 +118,7 @@ impl Metrics {
         &self.plain
     }
 
-    /// Lets go of series that nobody uses any more; called every five minutes.
+    /// Lets go of series that nobody uses any more; called every five minutes, or as `--series-idle` says.
     pub fn sweep(&self) {
         for edge in self.edges.sweep() {
             self.budget.give(edge.series());

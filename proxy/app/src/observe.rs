@@ -43,8 +43,9 @@ pub struct Observer {
     telemetry: Telemetry,
     /// The pod that this sidecar stands beside.
     workload: Workload,
-    lately: Arc<Lately>,
+    /// What walks requests that nobody sent.
     explainer: Explainer,
+    lately: Arc<Lately>,
     places: Arc<Semaphore>,
 }
 
@@ -52,8 +53,8 @@ impl Observer {
     /// One that knows what `telemetry` knows of `workload`.
     #[must_use]
     pub fn new(telemetry: Telemetry, workload: Workload, explainer: Explainer) -> Self {
-        let places = Arc::new(Semaphore::new(ANSWERS));
-        Self { telemetry, workload, lately: Arc::default(), explainer, places }
+        let (lately, places) = (Arc::default(), Arc::new(Semaphore::new(ANSWERS)));
+        Self { telemetry, workload, explainer, lately, places }
     }
 
     /// Remembers now and then what was counted, for as long as the future lives.

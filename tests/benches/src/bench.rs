@@ -1,7 +1,7 @@
 //! The bench rig: Weft's pair of sidecars beside Envoy's and HAProxy's, in one run on one machine.
 //!
 //! Reads the command line, finds the peers, then for each scenario: `check` → `measure` → `report`. The control
-//! plane at scale is measured by `scale`, apart from all others.
+//! plane at scale is measured by `scale`, a page of metrics by `metrics`, apart from all others.
 //! README.md beside this crate tells the method and keeps the dated figures.
 //!
 //! Invariant: all traffic stays on loopback; every run is bounded in time; no child outlives the rig.
@@ -15,6 +15,7 @@ mod histogram;
 mod load;
 mod measure;
 mod message;
+mod metrics;
 mod peer;
 mod pki;
 mod plan;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         Some(peer::relay::RELAY) => peer::relay::serve(&words[2..]).map(|()| true),
         Some(scale::plane::PLANE) => scale::plane::serve(&words[2..]).map(|()| true),
         Some(scale::fleet::FLEET) => scale::fleet::serve(&words[2..]).map(|()| true),
+        Some(metrics::METRICS) => metrics::bench(&metrics::Args::parse_from(&words[1..])),
         Some(scale::SCALE) => scale::bench(&scale::Args::parse_from(&words[1..])),
         _ => bench(&Args::parse()),
     };

@@ -12,12 +12,16 @@ mod identity;
 mod injection;
 #[path = "mesh/life.rs"]
 mod life;
+#[path = "mesh/observe.rs"]
+mod observe;
 #[path = "mesh/reach.rs"]
 mod reach;
 #[path = "mesh/routes.rs"]
 mod routes;
 #[path = "mesh/status.rs"]
 mod status;
+#[path = "mesh/tracing.rs"]
+mod tracing;
 
 use weft_cluster::scenario::{Mesh, Wish};
 

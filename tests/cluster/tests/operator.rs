@@ -15,6 +15,10 @@ mod kept;
 mod kinds;
 #[path = "operator/leave.rs"]
 mod leave;
+#[path = "operator/metrics.rs"]
+mod metrics;
+#[path = "operator/observe.rs"]
+mod observe;
 #[path = "operator/rotation.rs"]
 mod rotation;
 #[path = "operator/webhook.rs"]

@@ -2,12 +2,12 @@
 //!
 //! Invariant: everybody who was asked is either heard to the end or named as silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, interval, timeout};
 use weft_proto::v1;
 use weft_proto::v1::finding::Found;
 use weft_proto::v1::question::What;
@@ -23,32 +23,40 @@ use crate::status::Reached;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Time for a word to be put on a sidecar's stream. Source: Weft's own; a stream that is stuck so long is.
 const SUMMON: Duration = Duration::from_secs(2);
+/// How much longer a replica has, which waits for others. Source: Weft's own.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked who is late. Source: Weft's own; a person does not see the difference.
+const LOOK: Duration = Duration::from_millis(250);
+/// Sidecars that are asked at once. Source: Weft's own; each costs some KiB while it answers.
+const AT_ONCE: usize = 256;
+/// Sidecars that one tap watches at a replica. Source: Weft's own; more than anybody can follow.
+const TAPPED: usize = 512;
+/// Life of a short question. Source: Weft's own; one that takes longer has too many to ask.
+const LIFE: Duration = Duration::from_secs(60);
 /// Life of a tap, beyond that which the sidecars end it after. Source: Weft's own.
 const TAP_LIFE: Duration = Duration::from_secs(3_660);
 
 type Asker = mpsc::Sender<v1::Finding>;
 
-/// How far one that was asked has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Asked,
-    Here,
+/// One that was asked and is not done.
+#[derive(Clone, Copy)]
+struct Pending {
+    since: Instant,
+    /// A sidecar, and it has come.
+    here: bool,
 }
 
 /// Asks, gathers and tells.
 pub(super) async fn conduct(hub: &Hub, mut question: v1::Question, asker: &Asker) {
-    let published = hub.reader().borrow().clone();
-    let owners = Owners::of(published);
+    let owners = Owners::of(hub.reader().borrow().clone());
     let relayed = question.relayed;
     let passed_on = question.clone();
     owners.complete(&mut question);
-    let Concerned { asked, older } = owners.concerned(&question, hub.status());
-    let (mut tickets, told, heard) = hub.listen();
-    let mut pending: BTreeMap<String, Progress> = BTreeMap::new();
-    for sidecar in &asked {
-        pending.insert(sidecar.workload.clone(), Progress::Asked);
-    }
-    let replicas = match hub.replicas().filter(|_| !relayed) {
+    let Concerned { mut asked, older } = owners.concerned(&question, hub.status());
+    let (tickets, told, heard) = hub.listen();
+    // One sidecar is enough for a walk, and need not be looked for further away.
+    let enough = relayed || (matches!(question.what, Some(What::Explain(_))) && !asked.is_empty());
+    let replicas = match hub.replicas().filter(|_| !enough) {
         Some(replicas) => replicas.ask(&passed_on, &told).await,
         None => Vec::new(),
     };
@@ -57,45 +65,38 @@ pub(super) async fn conduct(hub: &Hub, mut question: v1::Question, asker: &Asker
         older,
         replicas: u64::try_from(replicas.len()).unwrap_or(u64::MAX).saturating_add(1),
     };
-    pending.extend(replicas.into_iter().map(|replica| (replica, Progress::Asked)));
     if tell(asker, "", Found::Asked(who)).await.is_err() {
         return;
     }
-    let question = Arc::new(question);
-    summon(&asked, &question, &mut tickets, &told);
-    drop(told);
     let endless = matches!(question.what, Some(What::Tap(_)));
+    let beyond = if endless { asked.split_off(asked.len().min(TAPPED)).len() } else { 0 };
+    if beyond > 0 {
+        let why = format!("a tap watches {TAPPED} sidecars of a replica at most: narrow it");
+        let silent = v1::Silent { who: format!("{beyond} more sidecars"), why };
+        if tell(asker, "", Found::Silent(silent)).await.is_err() {
+            return;
+        }
+    }
     let merger = match &question.what {
         Some(What::Stat(_)) if !relayed => Some(Merger::new(&question, owners)),
         _ => None,
     };
-    let mut gathering = Gathering { pending, asker, merger, endless };
-    let life = if endless { TAP_LIFE } else { DEADLINE + DEADLINE };
+    // A replica names those that are late to it before it is late itself.
+    let since = Instant::now() + GRACE;
+    let pending = replicas.into_iter().map(|replica| (replica, Pending { since, here: endless }));
+    let mut gathering = Gathering {
+        pending: pending.collect(),
+        waiting: asked.into(),
+        question: Arc::new(question),
+        tickets,
+        told,
+        asker,
+        merger,
+        endless,
+    };
     // Whatever a peer does, a question ends.
-    let _ = timeout(life, gathering.run(heard)).await;
+    let _ = timeout(if endless { TAP_LIFE } else { LIFE }, gathering.run(heard)).await;
     gathering.finish().await;
-}
-
-/// Says the word to every sidecar, without waiting for any.
-fn summon(
-    asked: &[Reached],
-    question: &Arc<v1::Question>,
-    tickets: &mut Tickets,
-    told: &mpsc::Sender<Heard>,
-) {
-    for sidecar in asked {
-        let Some(line) = sidecar.line.clone() else { continue };
-        let Some(ticket) = tickets.issue(&sidecar.workload, &sidecar.identity, question, told) else {
-            continue;
-        };
-        let (told, who) = (told.clone(), sidecar.workload.clone());
-        tokio::spawn(async move {
-            if !line.summon(ticket, SUMMON).await {
-                let why = "its stream takes no word; is it stuck, or about to leave?".to_owned();
-                let _ = told.send(Heard { who, what: Word::Silent(why) }).await;
-            }
-        });
-    }
 }
 
 async fn tell(asker: &Asker, workload: &str, found: Found) -> Result<(), ()> {
@@ -104,7 +105,12 @@ async fn tell(asker: &Asker, workload: &str, found: Found) -> Result<(), ()> {
 
 /// What has come so far.
 struct Gathering<'a> {
-    pending: BTreeMap<String, Progress>,
+    pending: BTreeMap<String, Pending>,
+    /// Sidecars that are still to be summoned.
+    waiting: VecDeque<Reached>,
+    question: Arc<v1::Question>,
+    tickets: Tickets,
+    told: mpsc::Sender<Heard>,
     asker: &'a Asker,
     merger: Option<Merger>,
     /// A tap: who has come may stay.
@@ -113,32 +119,56 @@ struct Gathering<'a> {
 
 impl Gathering<'_> {
     async fn run(&mut self, mut heard: mpsc::Receiver<Heard>) {
-        let deadline = Instant::now() + DEADLINE;
-        let mut waiting = true;
-        while !self.pending.is_empty() {
-            tokio::select! {
+        let mut timer = interval(LOOK);
+        loop {
+            self.summon();
+            if self.pending.is_empty() {
+                return;
+            }
+            let step = tokio::select! {
                 word = heard.recv() => match word {
-                    Some(Heard { who, what }) => if self.hear(who, what).await.is_err() { return },
+                    Some(Heard { who, what }) => self.hear(who, what).await,
                     None => return,
                 },
-                () = sleep_until(deadline), if waiting => {
-                    waiting = false;
-                    if self.late().await.is_err() {
-                        return;
-                    }
-                }
+                _ = timer.tick() => self.late().await,
+            };
+            if step.is_err() {
+                return;
             }
+        }
+    }
+
+    /// Says the word to those whose turn it is, without waiting for any.
+    fn summon(&mut self) {
+        while self.endless || self.pending.len() < AT_ONCE {
+            let Some(sidecar) = self.waiting.pop_front() else { return };
+            let Some(line) = sidecar.line else { continue };
+            let (who, told) = (sidecar.workload, self.told.clone());
+            let ticket = self.tickets.issue(&who, &sidecar.identity, &self.question, &told);
+            self.pending.insert(who.clone(), Pending { since: Instant::now(), here: false });
+            // Without randomness there are no tickets; that it does not come is told in time.
+            let Some(ticket) = ticket else { continue };
+            tokio::spawn(async move {
+                if !line.summon(ticket, SUMMON).await {
+                    let why = "its stream takes no word; is it stuck, or about to leave?".to_owned();
+                    let _ = told.send(Heard { who, what: Word::Silent(why) }).await;
+                }
+            });
         }
     }
 
     async fn hear(&mut self, who: String, what: Word) -> Result<(), ()> {
         match what {
             Word::Here => {
-                self.pending.entry(who).and_modify(|progress| *progress = Progress::Here);
+                self.pending.entry(who).and_modify(|pending| pending.here = true);
                 Ok(())
             }
             Word::Told(told) => self.told(&who, told).await,
-            Word::Found(finding) => self.found(*finding).await,
+            Word::Found(finding) => {
+                let since = Instant::now() + GRACE;
+                self.pending.entry(who).and_modify(|pending| pending.since = since);
+                self.found(*finding).await
+            }
             Word::Done => {
                 self.pending.remove(&who);
                 Ok(())
@@ -183,15 +213,12 @@ impl Gathering<'_> {
         tell(self.asker, "", Found::Silent(v1::Silent { who: who.to_owned(), why })).await
     }
 
-    /// Gives up those that did not come, and, unless it is a tap, those that are not done.
+    /// Gives up those that did not come in time, and, unless it is a tap, those that are not done.
     async fn late(&mut self) -> Result<(), ()> {
         let endless = self.endless;
-        let late: Vec<String> = self
-            .pending
-            .iter()
-            .filter(|(_, progress)| !endless || **progress == Progress::Asked)
-            .map(|(who, _)| who.clone())
-            .collect();
+        let late = |pending: &Pending| !(endless && pending.here) && pending.since.elapsed() >= DEADLINE;
+        let late: Vec<String> =
+            self.pending.iter().filter(|(_, one)| late(one)).map(|(who, _)| who.clone()).collect();
         for who in late {
             self.silent(&who, format!("no answer in {} s", DEADLINE.as_secs())).await?;
         }

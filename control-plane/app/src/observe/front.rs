@@ -2,7 +2,7 @@
 //! injector's webhook on the same port.
 //!
 //! ```text
-//! POST …/namespaces/NAMESPACE/stats | decisions      for all namespaces without namespaces/NAMESPACE
+//! POST …/namespaces/NAMESPACE/stats | decisions | explanations      for all namespaces without namespaces/NAMESPACE
 //! POST …/watch/namespaces/NAMESPACE/taps             "watch", because the API server ends others after a minute
 //! ```
 //!
@@ -29,10 +29,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use kube::Client;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use weft_proto::v1;
 use weft_proto::v1::question::What;
 
@@ -56,6 +55,9 @@ const RESOURCES: [(&str, &str, &str); 4] = [
 const BODY: usize = 64 * 1024;
 /// Time for a question to come. Source: as for the webhook's.
 const REQUEST: Duration = Duration::from_secs(30);
+
+/// How long an answer may be silent. Source: proxies and clients give up after a minute, some after half.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The API.
 #[derive(Clone)]
@@ -128,10 +130,22 @@ impl Front {
             Refused::Question(text) => (StatusCode::BAD_REQUEST, text),
             Refused::Busy => (StatusCode::TOO_MANY_REQUESTS, refused.to_string()),
         })?;
-        let lines = ReceiverStream::new(findings).map(|finding| line(&finding));
         let kind = [(header::CONTENT_TYPE, "application/json")];
-        Ok((kind, Body::from_stream(lines)).into_response())
+        Ok((kind, Body::from_stream(lines(findings))).into_response())
     }
+}
+
+/// What is found, line by line, and an empty line now and then while nothing is.
+fn lines(
+    findings: mpsc::Receiver<v1::Finding>,
+) -> impl futures_util::Stream<Item = Result<Bytes, serde_json::Error>> {
+    futures_util::stream::unfold(findings, async |mut findings| {
+        match timeout(KEEPALIVE, findings.recv()).await {
+            Ok(Some(finding)) => Some((line(&finding), findings)),
+            Ok(None) => None,
+            Err(_) => Some((Ok(Bytes::from_static(b"\n")), findings)),
+        }
+    })
 }
 
 fn line(finding: &v1::Finding) -> Result<Bytes, serde_json::Error> {

@@ -62,7 +62,7 @@ struct Sum {
     total: v1::Signals,
     recent: v1::Signals,
     rate: f64,
-    /// Requests by the upper bound of how long they took, in microseconds.
+    /// Requests by the upper bound of how long they took, in nanoseconds.
     durations: BTreeMap<u64, u64>,
     connections: u64,
     ejected: u64,
@@ -98,7 +98,7 @@ impl Merger {
         self.recent_millis = self.recent_millis.max(reading.recent_millis);
         let over = reading.edges.len().saturating_sub(OF_ONE);
         self.left_out = self.left_out.saturating_add(reading.left_out).saturating_add(over as u64);
-        let scale = (reading.recent_millis, reading.bounds_micros);
+        let scale = (reading.recent_millis, reading.bounds_nanos);
         for edge in reading.edges.into_iter().take(OF_ONE) {
             self.add(pod, edge, &scale);
         }
@@ -276,7 +276,7 @@ impl Sum {
         if self.sidecars.is_empty() {
             return None;
         }
-        let quantile = |share| quantile(&self.durations, share).map(|micros| micros / 1e3);
+        let quantile = |share| quantile(&self.durations, share).map(|nanos| nanos / 1e6);
         let requests = self.recent.requests;
         let security = match self.security.len() {
             0 | 1 => self.security.first().cloned().unwrap_or_default(),

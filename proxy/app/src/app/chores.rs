@@ -178,16 +178,13 @@ fn told_by(known: &Origin, inbound: &Inbound) -> Origin {
 }
 
 /// Lets go, now and then, of series that nobody uses.
-pub(super) async fn tidy(plane: Arc<Plane>) {
-    let mut timer = tokio::time::interval(SWEEP);
+pub(super) async fn tidy(plane: Arc<Plane>, idle: Duration) {
+    let mut timer = tokio::time::interval(idle);
     loop {
         timer.tick().await;
         plane.telemetry.metrics.sweep();
     }
 }
-
-/// Source: the metrics' own advice; Prometheus calls a series stale after 5 min.
-const SWEEP: Duration = Duration::from_secs(300);
 
 /// Says in the log, now and then, what a sidecar that is not ready waits for: the application beside it
 /// does not start before, and this is where a person looks.

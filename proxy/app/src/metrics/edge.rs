@@ -3,6 +3,7 @@
 //! A spine resolves its edge when it first sees a route with a peer, and keeps it; closing a record
 //! then adds to a few numbers of the edge and looks nothing up.
 //!
+//! Invariant: an edge is written by its worker's thread alone; a scrape only reads.
 //! Invariant: counting allocates nothing except the first time an edge sees its first duration or its
 //! ninth kind of outcome.
 //! Invariant: label sets are bounded; what is beyond the bound is counted on the overflow edge, or as
@@ -111,6 +112,11 @@ pub(super) struct Shapes {
     pub(super) response: Sizes,
 }
 
+/// Adds to a number that only this thread writes, and others read: a third of what an atomic addition costs.
+pub(super) fn raise(number: &AtomicU64, by: u64) {
+    number.store(number.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
 /// One worker's counters of one edge.
 #[derive(Debug)]
 pub struct Edge {
@@ -179,27 +185,27 @@ impl Edge {
 
     /// Counts one attempt beyond a request's first.
     pub fn retry(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+        raise(&self.retries, 1);
     }
 
     /// Counts one connection that opened.
     pub fn opened(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        raise(&self.opened, 1);
     }
 
     /// Counts one connection that closed, and what it carried since it was last counted.
     pub fn closed(&self, bytes_up: u64, bytes_down: u64) {
-        self.closed.fetch_add(1, Ordering::Relaxed);
+        raise(&self.closed, 1);
         self.bytes(bytes_up, bytes_down);
     }
 
     /// Counts bytes that were carried.
     pub fn bytes(&self, up: u64, down: u64) {
         if up > 0 {
-            self.bytes_up.fetch_add(up, Ordering::Relaxed);
+            raise(&self.bytes_up, up);
         }
         if down > 0 {
-            self.bytes_down.fetch_add(down, Ordering::Relaxed);
+            raise(&self.bytes_down, down);
         }
     }
 
@@ -235,7 +241,7 @@ impl Edge {
 
     fn outcome(&self, outcome: Outcome) {
         if !self.count_in(&self.near, outcome) && !self.count_in(self.far(), outcome) {
-            self.other.fetch_add(1, Ordering::Relaxed);
+            raise(&self.other, 1);
         }
     }
 
@@ -255,7 +261,7 @@ impl Edge {
                 };
             }
             if key == outcome.0 {
-                slot.count.fetch_add(1, Ordering::Relaxed);
+                raise(&slot.count, 1);
                 return true;
             }
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use weft_exposition::{Bucket, Native};
 
+use super::edge::raise;
+
 /// Bounds of the classic histogram in nanoseconds; beyond them it has one bucket more.
 ///
 /// Source: the steps 1, 2.5 and 5 of Prometheus' own default buckets, from 100 µs to a minute, the Gateway
@@ -105,7 +107,7 @@ const fn native() -> [u8; BUCKETS] {
     native
 }
 
-/// A histogram of durations that any thread may add to.
+/// A histogram of durations that one thread adds to and any may read.
 #[derive(Debug)]
 pub struct Latency {
     buckets: [AtomicU64; BUCKETS],
@@ -124,9 +126,9 @@ impl Latency {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let at = BOUNDS.partition_point(|bound| *bound < nanos);
         if let Some(bucket) = self.buckets.get(at) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+            raise(bucket, 1);
         }
-        self.sum_micros.fetch_add(nanos / 1_000, Ordering::Relaxed);
+        raise(&self.sum_micros, nanos / 1_000);
     }
 
     /// Adds what was counted here to `tally`.

@@ -80,6 +80,7 @@ pub(super) fn sums(metrics: &Metrics) -> BTreeMap<EdgeLabels, Sum> {
 
 fn edge_labels(page: &Page, labels: &EdgeLabels) -> Set {
     let (namespace, service) = labels.service_parts();
+    let route = Some(labels.route.as_str()).filter(|route| !route.is_empty());
     let values = [
         labels.direction.name(),
         labels.source.workload.as_str(),
@@ -93,7 +94,7 @@ fn edge_labels(page: &Page, labels: &EdgeLabels) -> Set {
         namespace,
         labels.protocol.name(),
         labels.security.name(),
-        labels.route.as_str(),
+        route.unwrap_or("default"),
     ];
     page.set(&EDGE, &values)
 }

@@ -87,8 +87,8 @@ impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
     }
 }
 
-/// Sweeps that an entry survives unheld. Source: with a sweep every five minutes, a series outlives
-/// its last user by five to ten minutes, so at least one scrape sees its last value.
+/// Sweeps that an entry survives unheld. Source: with a sweep every five minutes (`--series-idle`), a series
+/// outlives its last user by five to ten minutes, so at least one scrape sees its last value.
 const IDLE_SWEEPS: u8 = 2;
 
 #[cfg(test)]

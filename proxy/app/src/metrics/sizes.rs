@@ -2,11 +2,13 @@
 //!
 //! Closing a record adds to it; a scrape reads it.
 //!
-//! Invariant: counting one is a few shifts and one addition.
+//! Invariant: counting one is a few shifts and one addition: a nanosecond.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weft_exposition::{Bucket, Native};
+
+use super::edge::raise;
 
 /// Buckets: up to 64 bytes, then up to each power of four to 256 MiB, then beyond.
 pub const BUCKETS: usize = 13;
@@ -17,7 +19,7 @@ const SHOWN: [usize; 6] = [1, 3, 5, 7, 9, 11];
 /// Source: Prometheus' native histograms: schema -1 grows by four.
 const SCHEMA: i32 = -1;
 
-/// A histogram of sizes that any thread may add to; the sum is kept elsewhere.
+/// A histogram of sizes that one thread adds to and any may read; the sum is kept elsewhere.
 #[derive(Debug, Default)]
 pub struct Sizes([AtomicU64; BUCKETS]);
 
@@ -25,7 +27,7 @@ impl Sizes {
     /// Counts one body.
     pub fn add(&self, bytes: u64) {
         if let Some(bucket) = self.0.get(place(bytes)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+            raise(bucket, 1);
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
     let question = timeout(DEADLINE, questions.message()).await.map_err(|_| "no question came")?;
     // Nobody wants to know any more.
     let Some(question) = question.map_err(|status| dial::chain(&status))? else { return Ok(()) };
-    match question.what {
+    let told = match question.what {
         Some(What::Stat(_)) => {
             let telemetry = &observer.telemetry;
             let reading = reading::reading(&observer.lately, &telemetry.metrics, telemetry.clock.now());
@@ -58,19 +58,33 @@ pub(super) async fn answer(observer: &Observer, channel: Channel, ticket: String
         }
         Some(What::Tap(asked)) => tap(observer, &asked, &say, &mut questions).await,
         Some(What::Recall(asked)) => tell(&say, Told::Decisions(recall(observer, &asked))).await,
-        Some(What::Explain(asked)) => {
-            let walked = observer.explainer.answer(&asked).await;
-            tell(&say, walked.map_or_else(Told::Unable, Told::Walk)).await
-        }
+        Some(What::Explain(asked)) => match observer.explainer.answer(&asked).await {
+            Ok(walk) => tell(&say, Told::Walk(named(walk, observer))).await,
+            Err(problem) => tell(&say, Told::Unable(problem)).await,
+        },
         None => {
             tell(&say, Told::Unable("this sidecar does not know such questions; upgrade it".into())).await
         }
-    }
+    };
+    told?;
+    // Whoever leaves first takes what is on its way along: the last word is said by ending this side's half, and
+    // the control plane ends the other once it has heard it.
+    drop(say);
+    let _ = timeout(DEADLINE, questions.message()).await;
+    Ok(())
 }
 
 async fn tell(say: &Say, told: Told) -> Result<(), String> {
     let sent = say.send_timeout(v1::Testimony { told: Some(told) }, DEADLINE).await;
     sent.map_err(|_| "the control plane takes no answer".to_owned())
+}
+
+/// A walk with the sidecar that it is of.
+fn named(mut walk: v1::Walk, observer: &Observer) -> v1::Walk {
+    if walk.workload.is_empty() {
+        walk.workload = observer.workload.to_string();
+    }
+    walk
 }
 
 fn recall(observer: &Observer, asked: &v1::RecallQuestion) -> v1::Decisions {

@@ -56,7 +56,7 @@ pub(super) fn reading(lately: &Lately, metrics: &Metrics, now: Moment) -> v1::Re
     let edges = counted.iter().map(|(labels, counted)| edge(labels, counted, past.before.edges.get(labels)));
     v1::Reading {
         recent_millis: millis(recent),
-        bounds_micros: BOUNDS.to_vec(),
+        bounds_nanos: BOUNDS.to_vec(),
         edges: edges.collect(),
         left_out: 0,
     }
@@ -158,6 +158,6 @@ mod tests {
         assert_eq!((recent.requests, recent.failures, recent.bytes_down), (4, 0, 80));
         assert_eq!(recent.classes, [0, 0, 3, 0, 1, 0]);
         assert_eq!(edge.buckets.iter().sum::<u64>(), 4);
-        assert_eq!(edge.buckets.len(), later.bounds_micros.len() + 1);
+        assert_eq!(edge.buckets.len(), later.bounds_nanos.len() + 1);
     }
 }

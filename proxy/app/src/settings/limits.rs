@@ -121,6 +121,12 @@ pub struct Limits {
     // Source: Weft's own: some 2 MiB of configuration for small services.
     #[arg(long, env = "WEFT_MAX_LOOKUPS", value_name = "N", default_value = "4096", value_parser = count)]
     pub max_lookups: usize,
+
+    /// A series of metrics that nobody uses goes after once or twice this time.
+    // Source: Prometheus calls a series stale after 5 min, so a scrape sees its last value.
+    #[arg(long, env = "WEFT_SERIES_IDLE", value_name = "SPAN", default_value = "5m", value_parser = span)]
+    #[serde(serialize_with = "span_text")]
+    pub series_idle: Duration,
 }
 
 impl Default for Limits {
@@ -147,6 +153,7 @@ impl Default for Limits {
             lookup_timeout: Duration::from_secs(1),
             lookup_idle: 10 * MINUTE,
             max_lookups: 4096,
+            series_idle: 5 * MINUTE,
         }
     }
 }

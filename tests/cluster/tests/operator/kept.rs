@@ -10,6 +10,7 @@ use weft_cluster::scenario::{App, Mesh, field};
 use super::authority::{self, Ca};
 
 const WEBHOOK: &str = "mutatingwebhookconfiguration/weft-injector";
+const API: &str = "apiservice/v1alpha1.observe.weft.dev";
 
 #[test]
 fn what_is_spoilt_by_hand_is_put_right() {
@@ -26,6 +27,14 @@ fn what_is_spoilt_by_hand_is_put_right() {
     mesh.cluster.kubectl(&["patch", WEBHOOK, "--type=json", "--patch", &patch]).unwrap();
     let right = || Ok((bundles(mesh)? == before).then_some(()));
     mesh.cluster.wait_until(NAMESPACE, "the webhook's roots to be put right", right).unwrap();
+
+    let bundle = || Ok::<_, anyhow::Error>(field(&mesh.object("", API)?, "spec.caBundle").clone());
+    let held = bundle().unwrap();
+    assert_eq!(held, before[0], "whoever calls the port trusts the same roots");
+    let patch = json!([{"op": "replace", "path": "/spec/caBundle", "value": foreign}]).to_string();
+    mesh.cluster.kubectl(&["patch", API, "--type=json", "--patch", &patch]).unwrap();
+    let right = || Ok((bundle()? == held).then_some(()));
+    mesh.cluster.wait_until(NAMESPACE, "the API's roots to be put right", right).unwrap();
 
     let right = || Ok((authority::trusted(mesh)? == trusted).then_some(()));
     mesh.cluster.kubectl(&["delete", "--namespace", NAMESPACE, "configmap/weft-trust"]).unwrap();

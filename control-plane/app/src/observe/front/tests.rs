@@ -69,3 +69,15 @@ fn a_denial_says_what_to_bind() {
     assert!(text.contains("weft-observer") && text.contains("namespace shop"), "{text}");
     assert!(denied("anna", &place(""), "").contains("all namespaces"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_silent_says_now_and_then_that_it_lives() {
+    use futures_util::StreamExt as _;
+    let (sender, receiver) = mpsc::channel(1);
+    let mut lines = std::pin::pin!(lines(receiver));
+    assert_eq!(lines.next().await.unwrap().unwrap(), "\n");
+    sender.send(v1::Finding::default()).await.unwrap();
+    assert!(lines.next().await.unwrap().unwrap().starts_with(b"{"));
+    drop(sender);
+    assert!(lines.next().await.is_none());
+}

@@ -8,7 +8,7 @@ use weft_control_plane_core::session::Published;
 use super::*;
 use crate::encode::encode;
 
-const BOUNDS: [u64; 4] = [1_000, 2_000, 4_000, 8_000];
+const BOUNDS: [u64; 4] = [1_000_000, 2_000_000, 4_000_000, 8_000_000];
 
 fn pod(name: &str, account: &str, host: u8) -> String {
     let owner = name.rsplit_once('-').map_or(name, |(owner, _)| owner);
@@ -74,7 +74,7 @@ fn edge(
 }
 
 fn reading(edges: Vec<v1::EdgeReading>) -> v1::Reading {
-    v1::Reading { recent_millis: 10_000, bounds_micros: BOUNDS.to_vec(), edges, left_out: 0 }
+    v1::Reading { recent_millis: 10_000, bounds_nanos: BOUNDS.to_vec(), edges, left_out: 0 }
 }
 
 fn merger(by: &str, to: Option<v1::Subject>) -> Merger {
@@ -163,7 +163,7 @@ fn nonsense_of_a_sidecar_harms_nobody() {
     odd.buckets = vec![u64::MAX; 100_000];
     let reading = v1::Reading {
         recent_millis: 0,
-        bounds_micros: vec![u64::MAX; 100_000],
+        bounds_nanos: vec![u64::MAX; 100_000],
         edges: vec![odd.clone(), odd],
         left_out: u64::MAX,
     };

@@ -150,15 +150,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let sidecar: Arc<dyn Sidecar> = desk.clone();
     let server = Admin::new(sidecar, telemetry.metrics.clone(), telemetry.clock.clone(), log);
     tokio::spawn(server.serve(admin.into_inner(), stop.clone()));
-    let follower = Follower::new(settings.otlp.as_deref(), workers, telemetry.sampling.clone());
-    let export = Export {
-        collector: follower.collector(),
-        origin: origin.clone(),
-        metrics: telemetry.metrics.clone(),
-        clock: telemetry.clock.clone(),
-        stop: stop.clone(),
-    };
-    let exporting = tokio::spawn(export::run(export, finished));
+    let (follower, exporting) = exporting(&settings, telemetry, (&origin, &stop), finished);
     tokio::spawn(chores::follow(desk.clone(), origin, follower));
     tokio::spawn(chores::tidy(plane.clone(), settings.limits.series_idle));
     tokio::spawn(chores::tell_waiting(desk.clone()));
@@ -175,6 +167,25 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
 
 /// Source: the exporter's own deadline for one batch.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
+
+/// Starts the exporter of traces, and gives whom to tell what is in force.
+fn exporting(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    (origin, stop): (&Arc<ArcSwap<Origin>>, &CancellationToken),
+    finished: tokio::sync::mpsc::Receiver<Finished>,
+) -> (Follower, tokio::task::JoinHandle<()>) {
+    let workers = settings.workers.get();
+    let follower = Follower::new(settings.otlp.as_deref(), workers, telemetry.sampling.clone());
+    let export = Export {
+        collector: follower.collector(),
+        origin: origin.clone(),
+        metrics: telemetry.metrics.clone(),
+        clock: telemetry.clock.clone(),
+        stop: stop.clone(),
+    };
+    (follower, tokio::spawn(export::run(export, finished)))
+}
 
 fn own(settings: &Settings) -> Party {
     let workload = &settings.workload;

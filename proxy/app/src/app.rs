@@ -113,6 +113,10 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
     let looking = Arc::new(Looking::new(workers));
+    let explainer =
+        Explainer { snapshots: snapshots.clone(), lookup: lookup.clone(), looking: looking.clone() };
+    let observer = Observer::new(telemetry.clone(), settings.workload.clone(), explainer);
+    let subscriber = subscriber.observed(observer.clone());
     let plane = Arc::new(Plane {
         snapshots,
         identity: credentials.tls().clone(),

@@ -51,6 +51,15 @@ pub(super) struct Sum {
 }
 
 impl Sum {
+    /// How long the heads of answers took.
+    pub(super) fn first_byte(&self) -> Tally {
+        let mut tally = Tally::default();
+        for shapes in self.edges.iter().filter_map(|edge| edge.shapes()) {
+            shapes.first_byte.read(&mut tally);
+        }
+        tally
+    }
+
     fn add(&mut self, edge: Arc<Edge>) {
         for (outcome, count) in edge.outcomes() {
             *self.outcomes.entry(outcome).or_default() += count;
@@ -174,10 +183,7 @@ fn durations(rows: &[Row<'_>], page: &mut Page) {
     drop(family);
     let mut family = page.family(&catalog::FIRST_BYTE);
     for (_, labels, sum) in rows {
-        let mut tally = Tally::default();
-        for shapes in sum.edges.iter().filter_map(|edge| edge.shapes()) {
-            shapes.first_byte.read(&mut tally);
-        }
+        let tally = sum.first_byte();
         if tally.count() > 0 {
             let (buckets, powers) = (tally.shown(&SHOWN_COARSE), tally.powers());
             let native = Some(Tally::native(&powers));

@@ -91,6 +91,7 @@ async fn edges_add_up_with_what_was_sent_as_both_ends_see_it() {
         let recent = sight.recent.as_ref().unwrap();
         assert!(recent.requests <= total.requests, "{sight:?}");
         assert_eq!(sight.p50_ms.is_some(), recent.requests > 0, "{sight:?}");
+        assert_eq!(sight.first_byte_p50_ms.is_some(), recent.requests > 0, "{sight:?}");
     }
     assert_eq!(totals(Some(server)).refused, 2, "the policy refuses at the server");
     assert_eq!(totals(Some(client)).refused, 0, "the client's sidecar passed an answer on");

@@ -23,8 +23,10 @@ pub(crate) enum Shape {
 pub(crate) const HEAD: [&str; 10] =
     ["source", "destination", "seen by", "proto", "mtls", "rps", "success", "p50", "p95", "p99"];
 /// What the long form adds.
-const MORE: [&str; 10] =
-    ["requests", "failed", "refused", "retries", "conns", "up", "down", "ejected", "circuit", "services"];
+const MORE: [&str; 12] = [
+    "head p50", "head p99", "requests", "failed", "refused", "retries", "conns", "up", "down", "ejected",
+    "circuit", "services",
+];
 
 /// The answer as text.
 pub(crate) fn render(answer: &Answer, shape: Shape) -> serde_json::Result<String> {
@@ -86,7 +88,7 @@ pub(crate) fn cells(answer: &Answer, shape: Shape) -> Vec<Vec<String>> {
     }
 }
 
-fn wide(answer: &Answer) -> Vec<[String; 20]> {
+fn wide(answer: &Answer) -> Vec<[String; 22]> {
     let mut rows = vec![join(HEAD.map(str::to_owned), MORE.map(str::to_owned))];
     let all = answer.namespace.is_empty();
     for (edge, by, sight) in sights(answer) {
@@ -95,7 +97,7 @@ fn wide(answer: &Answer) -> Vec<[String; 20]> {
     rows
 }
 
-fn join(first: [String; 10], second: [String; 10]) -> [String; 20] {
+fn join(first: [String; 10], second: [String; 12]) -> [String; 22] {
     let mut both = first.into_iter().chain(second);
     std::array::from_fn(|_| both.next().unwrap_or_default())
 }
@@ -130,13 +132,15 @@ fn line(edge: &v1::EdgeView, by: &str, sight: &v1::Sight, all: bool) -> [String;
     ]
 }
 
-fn more(edge: &v1::EdgeView, sight: &v1::Sight) -> [String; 10] {
+fn more(edge: &v1::EdgeView, sight: &v1::Sight) -> [String; 12] {
     let total = sight.total.clone().unwrap_or_default();
     let circuit = match sight.circuits_open {
         0 => "closed".to_owned(),
         open => format!("open at {open}"),
     };
     [
+        sight.first_byte_p50_ms.map_or_else(dash, millis),
+        sight.first_byte_p99_ms.map_or_else(dash, millis),
         total.requests.to_string(),
         total.failures.to_string(),
         total.refused.to_string(),

@@ -112,11 +112,6 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
-    let looking = Arc::new(Looking::new(workers));
-    let explainer =
-        Explainer { snapshots: snapshots.clone(), lookup: lookup.clone(), looking: looking.clone() };
-    let observer = Observer::new(telemetry.clone(), settings.workload.clone(), explainer);
-    let subscriber = subscriber.observed(observer.clone());
     let plane = Arc::new(Plane {
         snapshots,
         identity: credentials.tls().clone(),
@@ -125,7 +120,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
-        looking,
+        looking: Arc::new(Looking::new(workers)),
         telemetry,
     });
     let stage = watch::Sender::new(Stage::Waiting);
@@ -144,7 +139,8 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
-    tokio::spawn(subscriber.run());
+    let observer = observer(&plane, &settings);
+    tokio::spawn(subscriber.observed(observer.clone()).run());
     tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();
@@ -163,6 +159,16 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let _ = tokio::time::timeout(LAST_EXPORT, exporting).await;
     writer.finish();
     Ok(())
+}
+
+/// What answers the control plane's questions about this sidecar.
+fn observer(plane: &Plane, settings: &Settings) -> Observer {
+    let explainer = Explainer {
+        snapshots: plane.snapshots.clone(),
+        lookup: plane.lookup.clone(),
+        looking: plane.looking.clone(),
+    };
+    Observer::new(plane.telemetry.clone(), settings.workload.clone(), explainer)
 }
 
 /// Source: the exporter's own deadline for one batch.

@@ -131,16 +131,17 @@ impl Front {
             Refused::Busy => (StatusCode::TOO_MANY_REQUESTS, refused.to_string()),
         })?;
         let kind = [(header::CONTENT_TYPE, "application/json")];
-        Ok((kind, Body::from_stream(lines(findings))).into_response())
+        Ok((kind, Body::from_stream(lines(findings, KEEPALIVE))).into_response())
     }
 }
 
 /// What is found, line by line, and an empty line now and then while nothing is.
 fn lines(
     findings: mpsc::Receiver<v1::Finding>,
+    silence: Duration,
 ) -> impl futures_util::Stream<Item = Result<Bytes, serde_json::Error>> {
-    futures_util::stream::unfold(findings, async |mut findings| {
-        match timeout(KEEPALIVE, findings.recv()).await {
+    futures_util::stream::unfold(findings, move |mut findings| async move {
+        match timeout(silence, findings.recv()).await {
             Ok(Some(finding)) => Some((line(&finding), findings)),
             Ok(None) => None,
             Err(_) => Some((Ok(Bytes::from_static(b"\n")), findings)),

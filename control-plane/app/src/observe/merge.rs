@@ -64,6 +64,8 @@ struct Sum {
     rate: f64,
     /// Requests by the upper bound of how long they took, in nanoseconds.
     durations: BTreeMap<u64, u64>,
+    /// And of how long their answers' heads took.
+    first_bytes: BTreeMap<u64, u64>,
     connections: u64,
     ejected: u64,
     open: BTreeSet<String>,
@@ -260,11 +262,8 @@ impl Sum {
         }
         add(&mut self.recent, &recent);
         add(&mut self.total, &edge.total.clone().unwrap_or_default());
-        let bounds = bounds.iter().copied().chain([u64::MAX]);
-        for (bound, count) in bounds.zip(&edge.buckets).take(BUCKETS) {
-            let held = self.durations.entry(bound).or_default();
-            *held = held.saturating_add(*count);
-        }
+        gather(&mut self.durations, bounds, &edge.buckets);
+        gather(&mut self.first_bytes, bounds, &edge.first_byte_buckets);
         self.connections = self.connections.saturating_add(edge.connections);
         self.ejected = self.ejected.max(edge.ejected);
         if edge.circuit_open {
@@ -276,7 +275,7 @@ impl Sum {
         if self.sidecars.is_empty() {
             return None;
         }
-        let quantile = |share| quantile(&self.durations, share).map(|nanos| nanos / 1e6);
+        let millis = |of, share| quantile(of, share).map(|nanos| nanos / 1e6);
         let requests = self.recent.requests;
         let security = match self.security.len() {
             0 | 1 => self.security.first().cloned().unwrap_or_default(),
@@ -287,9 +286,11 @@ impl Sum {
             security,
             rate: self.rate,
             success: (requests > 0).then(|| 1.0 - self.recent.failures as f64 / requests as f64),
-            p50_ms: quantile(0.5),
-            p95_ms: quantile(0.95),
-            p99_ms: quantile(0.99),
+            p50_ms: millis(&self.durations, 0.5),
+            p95_ms: millis(&self.durations, 0.95),
+            p99_ms: millis(&self.durations, 0.99),
+            first_byte_p50_ms: millis(&self.first_bytes, 0.5),
+            first_byte_p99_ms: millis(&self.first_bytes, 0.99),
             connections: self.connections,
             ejected: self.ejected,
             circuits_open: self.open.len() as u64,
@@ -297,6 +298,14 @@ impl Sum {
             total: Some(self.total),
             recent: Some(self.recent),
         })
+    }
+}
+
+fn gather(sum: &mut BTreeMap<u64, u64>, bounds: &[u64], buckets: &[u64]) {
+    let bounds = bounds.iter().copied().chain([u64::MAX]);
+    for (bound, count) in bounds.zip(buckets).take(BUCKETS) {
+        let held = sum.entry(bound).or_default();
+        *held = held.saturating_add(*count);
     }
 }
 

@@ -116,6 +116,15 @@ pub(super) struct Sum {
 }
 
 impl Sum {
+    /// How long the heads of answers took.
+    pub(super) fn first_byte(&self) -> Tally {
+        let mut tally = Tally::default();
+        for shapes in self.edges.iter().filter_map(|edge| edge.shapes()) {
+            shapes.first_byte.read(&mut tally);
+        }
+        tally
+    }
+
     fn add(&mut self, edge: Arc<Edge>) {
         for (outcome, count) in edge.outcomes() {
             *self.outcomes.entry(outcome).or_default() += count;

@@ -125,6 +125,7 @@ pub(crate) struct Counted {
     pub(crate) closed: u64,
     pub(crate) bytes: (u64, u64),
     pub(crate) latency: Tally,
+    pub(crate) first_byte: Tally,
     pub(crate) ejected: u64,
     pub(crate) circuit_open: bool,
 }
@@ -138,6 +139,7 @@ pub(crate) fn counted(metrics: &Metrics) -> BTreeMap<EdgeLabels, Counted> {
             opened: sum.opened,
             closed: sum.closed,
             bytes: sum.bytes,
+            first_byte: sum.first_byte(),
             ..Counted::default()
         };
         for (outcome, count) in &sum.outcomes {

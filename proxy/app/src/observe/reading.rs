@@ -36,8 +36,12 @@ struct Mark {
 #[derive(Clone, Debug, Default)]
 struct Kept {
     signals: v1::Signals,
-    buckets: Vec<(u8, u64)>,
+    buckets: Sparse,
+    first_byte: Sparse,
 }
+
+/// Buckets by their place in the table.
+type Sparse = Vec<(u8, u64)>;
 
 impl Lately {
     /// Remembers what is counted now; what was remembered the time before the last is forgotten.
@@ -66,12 +70,6 @@ fn edge(labels: &EdgeLabels, counted: &Counted, before: Option<&Kept>) -> v1::Ed
     let total = signals(counted);
     let nothing = Kept::default();
     let before = before.unwrap_or(&nothing);
-    let mut buckets = counted.latency.buckets.to_vec();
-    for (at, count) in &before.buckets {
-        if let Some(bucket) = buckets.get_mut(usize::from(*at)) {
-            *bucket = bucket.saturating_sub(*count);
-        }
-    }
     v1::EdgeReading {
         direction: labels.direction.name().to_owned(),
         protocol: labels.protocol.name().to_owned(),
@@ -82,7 +80,8 @@ fn edge(labels: &EdgeLabels, counted: &Counted, before: Option<&Kept>) -> v1::Ed
         route: known(&labels.route),
         recent: Some(since(&total, &before.signals)),
         total: Some(total),
-        buckets,
+        buckets: lately(&counted.latency, &before.buckets),
+        first_byte_buckets: lately(&counted.first_byte, &before.first_byte),
         connections: counted.opened.saturating_sub(counted.closed),
         ejected: counted.ejected,
         circuit_open: counted.circuit_open,
@@ -90,10 +89,30 @@ fn edge(labels: &EdgeLabels, counted: &Counted, before: Option<&Kept>) -> v1::Ed
 }
 
 fn kept(counted: &Counted) -> Kept {
-    let Tally { buckets, .. } = &counted.latency;
-    let some = buckets.iter().enumerate().filter(|(_, count)| **count > 0);
-    let buckets = some.filter_map(|(at, count)| Some((u8::try_from(at).ok()?, *count)));
-    Kept { signals: signals(counted), buckets: buckets.collect() }
+    Kept {
+        signals: signals(counted),
+        buckets: sparse(&counted.latency),
+        first_byte: sparse(&counted.first_byte),
+    }
+}
+
+fn sparse(tally: &Tally) -> Sparse {
+    let some = tally.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+    some.filter_map(|(at, count)| Some((u8::try_from(at).ok()?, *count))).collect()
+}
+
+/// What was counted since; nothing where nothing was ever counted.
+fn lately(tally: &Tally, before: &Sparse) -> Vec<u64> {
+    if tally.count() == 0 {
+        return Vec::new();
+    }
+    let mut buckets = tally.buckets.to_vec();
+    for (at, count) in before {
+        if let Some(bucket) = buckets.get_mut(usize::from(*at)) {
+            *bucket = bucket.saturating_sub(*count);
+        }
+    }
+    buckets
 }
 
 fn signals(counted: &Counted) -> v1::Signals {

@@ -67,6 +67,7 @@ fn edge(
         total: Some(signals.clone()),
         recent: Some(signals),
         buckets: buckets.to_vec(),
+        first_byte_buckets: vec![requests],
         connections: 0,
         ejected: 1,
         circuit_open: true,
@@ -115,6 +116,7 @@ fn pods_of_a_workload_are_one_and_both_ends_stand_side_by_side() {
     assert!(server.p99_ms.unwrap() <= 1.0, "{server:?}");
     assert_eq!((client.ejected, client.circuits_open), (1, 2));
     assert_eq!(client.security, "mutual_tls");
+    assert!(client.first_byte_p99_ms.unwrap() <= 1.0, "{client:?}");
     assert_eq!(edge.services, ["shop/cart:80"]);
 }
 

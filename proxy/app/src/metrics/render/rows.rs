@@ -111,10 +111,7 @@ fn durations(rows: &mut Rows<'_>, (set, sum): &Row) {
 }
 
 fn first_bytes(rows: &mut Rows<'_>, (set, sum): &Row) {
-    let mut tally = Tally::default();
-    for shapes in sum.edges.iter().filter_map(|edge| edge.shapes()) {
-        shapes.first_byte.read(&mut tally);
-    }
+    let tally = sum.first_byte();
     if tally.count() > 0 {
         let (buckets, powers) = (tally.shown(&SHOWN_COARSE), tally.powers());
         let native = Some(Tally::native(&powers));

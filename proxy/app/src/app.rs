@@ -112,11 +112,6 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
-    let looking = Arc::new(Looking::new(workers));
-    let explainer =
-        Explainer { snapshots: snapshots.clone(), lookup: lookup.clone(), looking: looking.clone() };
-    let observer = Observer::new(telemetry.clone(), settings.workload.clone(), explainer);
-    let subscriber = subscriber.observed(observer.clone());
     let plane = Arc::new(Plane {
         snapshots,
         identity: credentials.tls().clone(),
@@ -125,7 +120,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
-        looking,
+        looking: Arc::new(Looking::new(workers)),
         telemetry,
     });
     let stage = watch::Sender::new(Stage::Waiting);

@@ -11,10 +11,10 @@ use weft_proto::v1::explain_request::Destination;
 use weft_proto::v1::finding::Found;
 use weft_proto::v1::question::What;
 
-use super::report::{self, Outcome, Report, Side};
+use super::report::{self, NotInForce, Outcome, Report, Side};
 use super::words::{self, End, Kind};
 use super::{ExplainArgs, question};
-use crate::cluster;
+use crate::cluster::{self, ObjectLine};
 use crate::observe::{Beside, Mesh};
 
 /// Destinations whose inbound side is shown. Source: as in a folder.
@@ -46,7 +46,44 @@ pub(super) async fn explain(args: &ExplainArgs) -> anyhow::Result<Report> {
         report::taken(&mut outcomes, &walk.onward);
         outcomes.extend(there);
     }
-    Ok(Report { request, from, to, sides, outcomes, not_in_force: Vec::new() })
+    let not_in_force = match to.strip_prefix("service ") {
+        Some(service) => not_in_force(&mesh, service).await,
+        None => Vec::new(),
+    };
+    Ok(Report { request, from, to, sides, outcomes, not_in_force })
+}
+
+/// Objects that name a service port and are not in force, as the control plane's leader says; nothing where it
+/// cannot be asked: the walk stands without.
+async fn not_in_force(mesh: &Mesh, service_port: &str) -> Vec<NotInForce> {
+    let Mesh::Cluster(client) = mesh else { return Vec::new() };
+    let replicas = cluster::replicas(client, crate::install::NAMESPACE).await.unwrap_or_default();
+    let pages = replicas.iter().filter_map(cluster::Replica::status);
+    let service = service_port.rsplit_once(':').map_or(service_port, |(service, _)| service);
+    pages.take(1).flat_map(|page| &page.objects).flat_map(|object| concerning(object, service)).collect()
+}
+
+/// What of an object is not in force at a service.
+fn concerning(object: &ObjectLine, service: &str) -> Vec<NotInForce> {
+    let means = |on: &str| {
+        let name = on.strip_prefix("Service ").unwrap_or_default();
+        let name = name.split(['#', ':']).next().unwrap_or_default();
+        match name.contains('/') {
+            true => name == service,
+            false => format!("{}/{name}", object.namespace) == service,
+        }
+    };
+    let problems = object.conditions.iter().filter(|it| it.status == "False" && means(&it.on));
+    problems
+        .map(|condition| NotInForce {
+            kind: object.kind.clone(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            place: String::new(),
+            condition: condition.r#type.clone(),
+            message: condition.message.clone(),
+        })
+        .collect()
 }
 
 /// The inbound side of one destination.
@@ -245,4 +282,60 @@ pub(super) async fn recall(args: &ExplainArgs, id: &str) -> anyhow::Result<Vec<(
         bail!("{}", said.join("\n"));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ConditionLine;
+
+    #[test]
+    fn an_object_concerns_the_service_that_it_names_in_its_own_namespace_or_another() {
+        let on = |on: &str, status: &str| ConditionLine {
+            on: on.to_owned(),
+            r#type: "Accepted".to_owned(),
+            status: status.to_owned(),
+            message: "no such port".to_owned(),
+        };
+        let object = ObjectLine {
+            kind: "HTTPRoute".to_owned(),
+            namespace: "shop".to_owned(),
+            name: "r".to_owned(),
+            conditions: vec![
+                on("Service web:80", "False"),
+                on("Service bank/web:80#http", "False"),
+                on("Service other", "False"),
+                on("Service web", "True"),
+            ],
+            ..ObjectLine::default()
+        };
+        for (service, found) in [("shop/web", 1), ("bank/web", 1), ("shop/nobody", 0)] {
+            assert_eq!(concerning(&object, service).len(), found, "{service}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_meant_by_its_name_its_number_or_by_being_the_only_one() {
+        let ports = [(Some("http".to_owned()), 80), (None, 9000)];
+        assert_eq!(chosen(&ports, Some("http")), Some(80));
+        assert_eq!(chosen(&ports, Some("9000")), Some(9000));
+        assert_eq!(chosen(&ports, None), None);
+        assert_eq!(chosen(&ports[..1], None), Some(80));
+        assert_eq!(chosen(&ports, Some("grpc")), None);
+    }
+
+    #[test]
+    fn a_service_or_an_address_sends_nothing_that_a_sidecar_could_explain() {
+        let end = |text: &str| words::read(&[text.to_owned(), "svc/a".to_owned()]).unwrap().from;
+        let subject = |text: &str, near: &str| subject(&end(text), near);
+        let known = subject("deploy/web", "shop").unwrap();
+        assert_eq!(
+            (known.kind.as_str(), known.name.as_str(), known.namespace.as_str()),
+            ("workload", "web", "shop")
+        );
+        assert_eq!(subject("pod/web-0.bank", "shop").unwrap().namespace, "bank");
+        for (text, near) in [("svc/web", "shop"), ("10.0.0.1", "shop"), ("deploy/web", "")] {
+            assert!(subject(text, near).is_err(), "{text}");
+        }
+    }
 }

@@ -98,7 +98,11 @@ const CASES: &[Case] = &[
     case(
         "allowed-by-a-rule",
         "deploy/web svc/payments GET /payments/7",
-        &["allowed by shop/payments-callers#web-reads", "spec.rules[name=web-reads]"],
+        &[
+            "allowed by shop/payments-callers#web-reads",
+            "spec.rules[name=web-reads]",
+            "TelemetryPolicy shop/payments-seen spec (payments.yaml:",
+        ],
     ),
     case(
         "would-be-denied-in-shadow",

@@ -14,19 +14,20 @@ fn a_folder_is_looked_at_with_file_line_and_remedy() {
     let text = render(&findings);
     for says in [
         "ok    manifests: 7 objects",
-        "FAIL  configuration: mesh.yaml:51: HTTPRoute shop/web: ResolvedRefs/BackendNotFound",
-        "warn  policies on requests: mesh.yaml:35: AuthorizationPolicy shop/ledger-reads: rule 0 looks at",
+        "FAIL  configuration: mesh.yaml:50: HTTPRoute shop/web: ResolvedRefs/BackendNotFound",
+        "warn  policies on requests: mesh.yaml:34: AuthorizationPolicy shop/ledger-reads: rule 0 looks at",
         "shop/ledger:5432, so it allows nothing there",
-        "warn  targets: mesh.yaml:44: TlsPolicy shop/strict: no pod of namespace shop has the labels app=gone",
-        "warn  endpoints: mesh.yaml:27: Service shop/empty: it has no endpoint: no pod has the labels",
+        "warn  targets: mesh.yaml:43: TlsPolicy shop/strict: no pod of namespace shop has the labels app=gone",
+        "warn  protocols: mesh.yaml:26: Service shop/empty: port 80 declares no appProtocol",
+        "warn  endpoints: mesh.yaml:26: Service shop/empty: it has no endpoint: no pod has the labels",
     ] {
         assert!(text.contains(says), "{says}\n{text}");
     }
     assert!(findings.iter().all(|it| it.state == State::Ok || !it.remedy.is_empty()), "{findings:?}");
     let refused = findings.iter().find(|it| it.state == State::Failed).unwrap();
-    assert_eq!((refused.object.as_str(), refused.place.as_str()), ("HTTPRoute shop/web", "mesh.yaml:51"));
+    assert_eq!((refused.object.as_str(), refused.place.as_str()), ("HTTPRoute shop/web", "mesh.yaml:50"));
     let json = serde_json::to_value(refused).unwrap();
-    assert_eq!(json["place"], "mesh.yaml:51");
+    assert_eq!(json["place"], "mesh.yaml:50");
 }
 
 #[test]

@@ -46,14 +46,14 @@ pub(super) fn expect(
     }
 }
 
-/// The service ports that target one port of a pod, and what they say it speaks.
-type Target<'a> = (BTreeSet<&'a str>, BTreeSet<(Protocol, ProtocolBy)>);
+/// What services say of the protocol of one port.
+type Said = BTreeSet<(Protocol, ProtocolBy)>;
 
 /// What services expect of one pod.
 #[derive(Default)]
 pub(super) struct Served<'a> {
     services: BTreeSet<&'a ObjectKey>,
-    ports: BTreeMap<u16, Target<'a>>,
+    ports: BTreeMap<u16, (BTreeSet<&'a str>, Said)>,
 }
 
 impl<'a> Served<'a> {
@@ -141,7 +141,7 @@ fn bare(port: u16) -> InboundPort {
 }
 
 /// What all service ports that target a port say of it; where they disagree it is detected.
-fn agreed(protocols: &BTreeSet<(Protocol, ProtocolBy)>) -> (Protocol, ProtocolBy) {
+fn agreed(protocols: &Said) -> (Protocol, ProtocolBy) {
     let mut said = protocols.iter().filter(|(protocol, _)| *protocol != Protocol::Unspecified);
     match said.next() {
         Some((protocol, by)) if said.all(|(other, _)| other == protocol) => (*protocol, *by),

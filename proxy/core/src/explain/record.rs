@@ -49,7 +49,7 @@ fn traces(telemetry: &Telemetry) -> String {
     };
     match &telemetry.trace_export {
         Some(export) => format!("traces go to {}{share}", export.endpoint),
-        None => format!("traces go where the sidecar was told at its start, if it was{share}"),
+        None => format!("traces go where the sidecar's own flags say, if anywhere{share}"),
     }
 }
 

@@ -9,6 +9,7 @@
 mod backend;
 mod check;
 mod cpu;
+mod crowd;
 mod goals;
 mod hello;
 mod histogram;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         Some(peer::relay::RELAY) => peer::relay::serve(&words[2..]).map(|()| true),
         Some(scale::plane::PLANE) => scale::plane::serve(&words[2..]).map(|()| true),
         Some(scale::fleet::FLEET) => scale::fleet::serve(&words[2..]).map(|()| true),
+        Some(crowd::CROWD) => crowd::bench(&crowd::Args::parse_from(&words[1..])),
         Some(metrics::METRICS) => metrics::bench(&metrics::Args::parse_from(&words[1..])),
         Some(scale::SCALE) => scale::bench(&scale::Args::parse_from(&words[1..])),
         _ => bench(&Args::parse()),

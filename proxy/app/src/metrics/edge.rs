@@ -388,19 +388,25 @@ mod tests {
     }
 
     #[test]
-    fn threads_counting_at_once_lose_nothing() {
+    fn a_scrape_while_its_worker_counts_disturbs_nothing() {
         let edge = edge(1_000);
+        let counted = || edge.outcomes().map(|(_, count)| count).sum::<u64>();
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for n in 0..10_000u16 {
-                        edge.request(Outcome::new(200 + n % 20, None, None), Duration::ZERO, 1, 0);
-                    }
-                });
-            }
+            scope.spawn(|| {
+                for n in 0..40_000u16 {
+                    edge.request(Outcome::new(200 + n % 20, None, None), Duration::ZERO, 1, 0);
+                }
+            });
+            scope.spawn(|| {
+                let mut seen = 0;
+                while seen < 40_000 {
+                    let now = counted();
+                    assert!((seen..=40_000).contains(&now), "{now} after {seen}");
+                    seen = now;
+                }
+            });
         });
-        assert_eq!(edge.outcomes().map(|(_, count)| count).sum::<u64>(), 40_000);
-        assert_eq!(count(&edge, Outcome::new(219, None, None)), 2_000);
+        assert_eq!((counted(), count(&edge, Outcome::new(219, None, None))), (40_000, 2_000));
     }
 
     #[test]

@@ -42,10 +42,7 @@ impl Weft {
     /// # Errors
     /// There is none, or it cannot be built.
     pub(crate) fn find(given: Option<&Path>, full_handshake: &[String], telling: Telling) -> Result<Self> {
-        let program = match given {
-            Some(path) => path.canonicalize().with_context(|| format!("no such file: {}", path.display()))?,
-            None => built()?,
-        };
+        let program = binary(given)?;
         Ok(Self { program, full_handshake: full_handshake.to_vec(), telling })
     }
 }
@@ -151,6 +148,17 @@ impl Places {
         let hop = on(SERVER_POD, port);
         let endpoint = if job.tapped { on(TAP, port) } else { hop };
         Ok(Self { control_plane: free(super::LOOPBACK)?, call: free(CLIENT_POD)?, hop, endpoint })
+    }
+}
+
+/// The binary that was given, or the one beside the rig.
+///
+/// # Errors
+/// There is none, or it cannot be built.
+pub(crate) fn binary(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) => path.canonicalize().with_context(|| format!("no such file: {}", path.display())),
+        None => built(),
     }
 }
 

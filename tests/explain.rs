@@ -127,7 +127,8 @@ async fn a_sidecar_shows_how_its_balancer_stands() {
 async fn who_may_not_look_is_not_told_and_a_question_about_nobody_is_refused() {
     let app = App::http(|_| async { reply(200, "told") }).await;
     let mesh = plan(&app).start().await;
-    let asked = || v1::ExplainRequest { side: v1::ExplainSide::Outbound.into(), ..v1::ExplainRequest::default() };
+    let asked =
+        || v1::ExplainRequest { side: v1::ExplainSide::Outbound.into(), ..v1::ExplainRequest::default() };
     let stranger = mesh.visit("client-0").await;
     let refused = stranger.ask(question("web-0", asked())).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");

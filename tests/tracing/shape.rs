@@ -313,11 +313,10 @@ async fn grpc_calls_are_named_by_their_method() {
         let service =
             hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
                 let _ = request.into_body().collect().await;
-                let response = http::Response::builder()
+                http::Response::builder()
                     .header("content-type", "application/grpc")
                     .header("grpc-status", "14")
-                    .body(http_body_util::Empty::<bytes::Bytes>::new());
-                response
+                    .body(http_body_util::Empty::<bytes::Bytes>::new())
             });
         let executor = hyper_util::rt::TokioExecutor::new();
         let io = hyper_util::rt::TokioIo::new(wire.into_stream());

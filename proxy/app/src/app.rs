@@ -144,13 +144,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
-    let explainer = Explainer {
-        snapshots: plane.snapshots.clone(),
-        lookup: plane.lookup.clone(),
-        looking: plane.looking.clone(),
-    };
-    let observer = Observer::new(plane.telemetry.clone(), settings.workload.clone(), explainer);
-    tokio::spawn(subscriber.observed(observer.clone()).run());
+    tokio::spawn(subscriber.run());
     tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();

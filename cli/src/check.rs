@@ -4,21 +4,27 @@
 //! cluster ─kubernetes→ versions, Gateway API, permissions
 //!         ─installed→  kinds, replicas, leader, roots, webhook, settings
 //!         ─trial→      a pod that asks for a sidecar gets one (dry run)
-//!         ─mesh→       versions of sidecars, pods without one, what is refused
+//!         ─mesh→       sidecars: versions, certificates, configuration; pods without one; what is refused
+//!         ─objects→ lints: policies that see nothing, targets that mean nothing, guessed protocols
+//! stand-alone control plane ─standalone→ mesh      folder of manifests ─manifests→ lints
 //! ```
 //!
 //! Invariant: nothing is written (the trial is a dry run); each finding that is not well says what to do.
-//! Invariant: the exit code is 0 exactly when nothing failed; a warning is no failure.
+//! Invariant: the exit code is 0 exactly when nothing failed; a warning is no failure, unless asked for.
 //! Invariant: what may get well by itself, as everything does after a rollout, is waited for.
 
 mod facts;
 mod installed;
 mod kubernetes;
+mod manifests;
 mod mesh;
+mod objects;
+mod standalone;
 mod trial;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,12 +40,25 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What to look at.
 #[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 when nothing failed, 1 when something did or could not be looked at.\n\
+                        Warnings do not fail, unless --strict is given."
+)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// Before the installation: whether the cluster can take it, and whether you may make it.
     #[arg(long)]
     pre: bool,
+    /// Look at a folder of manifests, and at no cluster.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "pre")]
+    manifests: Option<PathBuf>,
+    /// Look at a stand-alone control plane, http://HOST:PORT of its administrator's port, and at no cluster.
+    #[arg(long, value_name = "URL", conflicts_with = "pre")]
+    control_plane_admin: Option<String>,
+    /// Warnings fail too.
+    #[arg(long)]
+    strict: bool,
     /// How long to wait for what fails now and may get well by itself, as after a rollout; 0s: not at all.
     /// Nothing is waited for with --pre.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = span)]
@@ -67,6 +86,12 @@ struct Finding {
     detail: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     remedy: String,
+    /// The object that it is about, where it is about one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    object: String,
+    /// Where that is written, `file:line`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    place: String,
 }
 
 impl Finding {
@@ -89,7 +114,16 @@ impl Findings {
     }
 
     fn add(&mut self, check: &'static str, state: State, detail: String, remedy: &str) {
-        self.list.push(Finding { area: self.area, check, state, detail, remedy: remedy.to_owned() });
+        let (object, place) = (String::new(), String::new());
+        self.list.push(Finding {
+            area: self.area,
+            check,
+            state,
+            detail,
+            remedy: remedy.to_owned(),
+            object,
+            place,
+        });
     }
 
     fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
@@ -107,8 +141,13 @@ impl Findings {
 
 /// Looks, prints, and fails where something did.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
-    let findings = cluster::block_on(settled(args))?;
-    let failed = findings.iter().filter(|finding| finding.state == State::Failed).count();
+    let findings = cluster::block_on(async {
+        match (&args.manifests, &args.control_plane_admin) {
+            (None, None) => settled(args).await,
+            (folder, admin) => without_cluster(args, folder.as_deref(), admin.as_deref()).await,
+        }
+    })?;
+    let failed = failed(args, &findings);
     let text = match args.output {
         Form::Text => render(&findings),
         Form::Json => serde_json::to_string_pretty(&findings).context("writing JSON")? + "\n",
@@ -118,17 +157,48 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many findings make the verb fail.
+fn failed(args: &CheckArgs, findings: &[Finding]) -> usize {
+    let fails = |finding: &&Finding| match finding.state {
+        State::Ok => false,
+        State::Warning => args.strict,
+        State::Failed => true,
+    };
+    findings.iter().filter(fails).count()
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     weft_k8s::Duration::parse(text).map(Duration::from)
 }
 
-/// Looks until nothing fails that may get well by itself, or the time is over.
+/// A folder, a stand-alone control plane, or both.
+async fn without_cluster(
+    args: &CheckArgs,
+    folder: Option<&Path>,
+    admin: Option<&str>,
+) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = folder.map(manifests::look).transpose()?.unwrap_or_default();
+    if let Some(admin) = admin {
+        findings.extend(waited(args, async || standalone::look(admin).await).await?);
+    }
+    Ok(findings)
+}
+
+/// A cluster.
 async fn settled(args: &CheckArgs) -> anyhow::Result<Vec<Finding>> {
     let client = args.cluster.client().await?;
+    waited(args, async || look(&client, args).await).await
+}
+
+/// Looks until nothing fails that may get well by itself, or the time is over.
+async fn waited(
+    args: &CheckArgs,
+    look: impl AsyncFn() -> anyhow::Result<Vec<Finding>>,
+) -> anyhow::Result<Vec<Finding>> {
     let end = Instant::now() + args.wait;
     let mut said = false;
     loop {
-        let findings = look(&client, args).await?;
+        let findings = look().await?;
         let failing: Vec<&str> =
             findings.iter().filter(|finding| finding.may_pass()).map(|finding| finding.check).collect();
         if args.pre || failing.is_empty() || Instant::now() >= end {
@@ -156,6 +226,7 @@ async fn look(client: &Client, args: &CheckArgs) -> anyhow::Result<Vec<Finding>>
     if installation.deployment.is_some() {
         findings.extend(trial::look(client, namespace, &installation).await.list);
         findings.extend(mesh::look(client, namespace, &installation).await.list);
+        findings.extend(objects::look(client).await);
     }
     Ok(findings)
 }

@@ -17,9 +17,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 pub(crate) use forward::get;
-pub(crate) use replicas::{Answer, Replica, Sidecar, replicas};
+pub(crate) use replicas::{Answer, Page, Replica, Sidecar, replicas};
 #[cfg(test)]
-pub(crate) use replicas::{ConditionLine, ObjectLine, Page, Refusal, Sidecars};
+pub(crate) use replicas::{ConditionLine, ObjectLine, Refusal, Sidecars};
 
 /// Deadline of a connect. Source: Weft's own; an API server that is further away is none.
 const CONNECT: Duration = Duration::from_secs(10);

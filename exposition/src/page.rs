@@ -89,13 +89,25 @@ impl Page {
         Self { catalog, format, next: 0, out, rows, row, message }
     }
 
-    /// A page that has been written.
+    /// A page that has been written, or what was not taken of it.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
+        self.end();
+        self.out
+    }
+
+    /// Writes the page's end; nothing comes behind it.
+    pub fn end(&mut self) {
         if self.format == Format::OpenMetrics {
             self.out.extend_from_slice(b"# EOF\n");
         }
-        self.out
+        self.next = self.catalog.len();
+    }
+
+    /// What has been written since it was last taken: a long page need not be held whole.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 
     /// The values of a group's labels, for this page.
@@ -119,6 +131,14 @@ impl Page {
         if known && self.format != Format::Protobuf {
             text::head(&mut self.out, family, self.format);
         }
+        Rows { page: self, family, known }
+    }
+
+    /// More rows of the family that was begun last; of a text only, because a message is whole.
+    pub fn more(&mut self, family: &'static Family) -> Rows<'_> {
+        let last = self.next.checked_sub(1).and_then(|last| self.catalog.get(last));
+        let known = last.is_some_and(|last| std::ptr::eq(*last, family)) && self.format != Format::Protobuf;
+        debug_assert!(known, "{} is not what was written last", family.name);
         Rows { page: self, family, known }
     }
 }

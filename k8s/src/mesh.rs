@@ -43,10 +43,10 @@ pub struct MeshSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutual_tls: Option<MutualTls>,
     /// Which requests are written to the access log. Off: none. Errors: refusals, resets and server
-    /// errors. All: every request and connection. Default: Errors.
+    /// errors. All: every request and connection. A TelemetryPolicy comes first. Default: Errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
-    /// Which traces are kept.
+    /// Which traces are kept. A TelemetryPolicy comes first, and says where they go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
     /// How a sidecar leaves.
@@ -76,7 +76,7 @@ pub enum AccessLog {
     All,
 }
 
-/// Which traces are kept, where the caller sent no sampling decision.
+/// Which traces are kept, where the caller sent no sampling decision and no TelemetryPolicy says otherwise.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tracing {
@@ -84,7 +84,8 @@ pub struct Tracing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub sampling_percent: Option<f64>,
-    /// Traces a second that each sidecar keeps regardless of the share. Default: 0.
+    /// Traces a second that each sidecar keeps of each service that is called, regardless of the share.
+    /// Default: 1 where nothing says a share, else 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_second: Option<u32>,
 }

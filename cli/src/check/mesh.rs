@@ -12,10 +12,14 @@ use weft_k8s::chart;
 
 use super::Findings;
 use super::facts::Installation;
-use crate::cluster::{Answer, Replica, explain, replicas};
+use crate::cluster::{Answer, Replica, Sidecar, explain, replicas};
+use crate::status::span;
 
 /// How many are named one by one. Source: ours; a screen has 24 lines.
 const NAMED: usize = 5;
+/// A certificate that ends within this many seconds is told about. Source: ours; half of an hour-long life,
+/// which is as short as one is useful, would have been renewed by then.
+const SOON: i64 = 15 * 60;
 /// Pods of one page of a list. Source: client-go's default.
 const PAGE: u32 = 500;
 
@@ -25,8 +29,8 @@ pub(super) async fn look(client: &Client, namespace: &str, installation: &Instal
     match replicas(client, namespace).await {
         Ok(replicas) => {
             silent(&replicas, &mut findings);
-            sidecars(&replicas, &mut findings);
-            refused(&replicas, &mut findings);
+            let now = k8s_openapi::jiff::Timestamp::now().as_second();
+            of_sidecars(&replicas, now, &mut findings);
         }
         Err(error) => {
             findings.fail("replicas' status", format!("{error:#}"), "see `weft status`");
@@ -53,6 +57,64 @@ fn silent(replicas: &[Replica], findings: &mut Findings) {
             let detail = format!("{}: {reason}", replica.pod);
             findings.warn("replicas' status", detail, "sidecars of this replica are not looked at");
         }
+    }
+}
+
+/// All that replicas say of their sidecars.
+pub(super) fn of_sidecars(replicas: &[Replica], now: i64, findings: &mut Findings) {
+    sidecars(replicas, findings);
+    certificates(replicas, now, findings);
+    acknowledged(replicas, findings);
+    refused(replicas, findings);
+}
+
+fn all(replicas: &[Replica]) -> impl Iterator<Item = (&Sidecar, u64)> {
+    let pages = replicas.iter().filter_map(Replica::status);
+    pages.flat_map(|page| page.sidecars.list.iter().map(move |sidecar| (sidecar, page.generation)))
+}
+
+/// Certificates that have ended, or are about to.
+pub(super) fn certificates(replicas: &[Replica], now: i64, findings: &mut Findings) {
+    let (mut ended, mut ending, mut known) = (Vec::new(), Vec::new(), 0);
+    for (sidecar, _) in all(replicas) {
+        let Some(ends) = sidecar.certificate_ends.and_then(|ends| i64::try_from(ends).ok()) else { continue };
+        known += 1;
+        let left = ends - now;
+        if left <= 0 {
+            ended.push(format!("{} ({} ago)", sidecar.workload, span(-left)));
+        } else if left < SOON {
+            ending.push(format!("{} (in {})", sidecar.workload, span(left)));
+        }
+    }
+    if !ended.is_empty() {
+        let detail = format!("{} of {known} have ended: {}", ended.len(), some(&ended));
+        let remedy = "see in the sidecar's log why it cannot renew: `kubectl logs POD -c weft-proxy`";
+        findings.fail("certificates", detail, remedy);
+    }
+    if !ending.is_empty() {
+        let detail = format!("{} of {known} end soon: {}", ending.len(), some(&ending));
+        let remedy = "they are renewed at half of their life: see why not, `kubectl logs POD -c weft-proxy`";
+        findings.warn("certificates", detail, remedy);
+    }
+    if known > 0 && ended.is_empty() && ending.is_empty() {
+        findings.ok("certificates", format!("{known} sidecars hold one that is good for a while"));
+    }
+}
+
+/// Sidecars that have not taken what is published.
+pub(super) fn acknowledged(replicas: &[Replica], findings: &mut Findings) {
+    let total = all(replicas).count();
+    let is_behind = |(sidecar, published): &(&Sidecar, u64)| sidecar.generation != *published;
+    let behind: Vec<String> = all(replicas)
+        .filter(is_behind)
+        .map(|(sidecar, published)| format!("{} ({} of {published})", sidecar.workload, sidecar.generation))
+        .collect();
+    if !behind.is_empty() {
+        let detail = format!("{} of {total} sidecars are behind: {}", behind.len(), some(&behind));
+        let remedy = "one that stays behind is stuck: see `kubectl logs POD -c weft-proxy`, and restart it";
+        findings.fail("acknowledged", detail, remedy);
+    } else if total > 0 {
+        findings.ok("acknowledged", format!("{total} sidecars show what is published"));
     }
 }
 
@@ -87,7 +149,12 @@ pub(super) fn refused(replicas: &[Replica], findings: &mut Findings) {
             not_accepted.map(|object| format!("{} {}/{}", object.kind, object.namespace, object.name)),
         );
         let refusing = page.sidecars.list.iter().filter(|sidecar| !sidecar.refusals.is_empty());
-        refusals.extend(refusing.map(|sidecar| sidecar.workload.clone()));
+        refusals.extend(refusing.map(|sidecar| match sidecar.refusals.first() {
+            Some(first) if !first.reason.is_empty() => {
+                format!("{} ({}: {})", sidecar.workload, first.name, first.reason)
+            }
+            _ => sidecar.workload.clone(),
+        }));
     }
     objects.sort();
     objects.dedup();

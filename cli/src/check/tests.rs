@@ -236,3 +236,5 @@ fn the_chart_and_the_check_ask_for_the_same_kubernetes() {
     let asked = format!("kubeVersion: \">=1.{}.0-0\"", kubernetes::OLDEST);
     assert!(chart.lines().any(|line| line == asked), "{asked}\n{chart}");
 }
+
+mod elsewhere;

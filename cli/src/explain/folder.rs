@@ -96,7 +96,7 @@ impl<'a> Asking<'a> {
         }
         Ok(Report {
             request: self.line(),
-            from: self.from_name(),
+            from: self.name_of_source(),
             to: self.to_name(),
             sides,
             outcomes,
@@ -112,7 +112,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn from_name(&self) -> String {
+    fn name_of_source(&self) -> String {
         match self.source {
             Some(pod) => format!("pod {}", pod.path()),
             None => self.from.to_string(),

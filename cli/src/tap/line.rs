@@ -43,7 +43,8 @@ pub(super) fn text(workload: &str, decision: &v1::Decision) -> String {
         ("reason", &decision.reason),
         ("policy", &decision.policy),
     ] {
-        if !value.is_empty() && !(name == "route" && value == "default") {
+        let says_nothing = value.is_empty() || (name == "route" && value == "default");
+        if !says_nothing {
             add(&format!("{name}={value}"));
         }
     }

@@ -116,6 +116,7 @@ impl ControlPlane {
         let proofs = origin.proofs(reader.clone());
         let certify =
             Certify::new(Arc::clone(&authority), own_id, proofs, metrics.clone()).telling(origin.events());
+        let certify = certify.noting(Arc::clone(&status));
         let services = Services { discovery: serve.clone(), certify, looking };
         let tasks = vec![
             tokio::spawn(grpc::serve(listener, doorway, services)),

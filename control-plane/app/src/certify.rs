@@ -60,6 +60,8 @@ pub struct Certify {
     metrics: Metrics,
     turns: Arc<Semaphore>,
     events: Events,
+    /// Told of what is issued, so that a sidecar's stream shows the certificate that is in use.
+    status: Arc<crate::status::Status>,
 }
 
 /// What the caller is given, and by which proof.
@@ -79,13 +81,19 @@ impl Certify {
     /// which nobody gets.
     pub fn new(authority: Arc<Authority>, own: SpiffeId, proofs: Proofs, metrics: Metrics) -> Self {
         let turns = Arc::new(Semaphore::new(SIGNING));
-        Self { authority, own, proofs, metrics, turns, events: Events::nowhere() }
+        let (events, status) = (Events::nowhere(), Arc::default());
+        Self { authority, own, proofs, metrics, turns, events, status }
     }
 
     /// Tells people of callers that prove to be somebody else than they ask to be. Whoever proves nothing
     /// is only logged and counted: a stranger must not write events about pods of his choice.
     pub fn telling(self, events: Events) -> Self {
         Self { events, ..self }
+    }
+
+    /// Notes what is issued in the status of connected sidecars.
+    pub fn noting(self, status: Arc<crate::status::Status>) -> Self {
+        Self { status, ..self }
     }
 
     async fn answer(&self, request: v1::SignRequest, peer: &Peer) -> Result<v1::SignResponse, Refused> {
@@ -128,6 +136,7 @@ impl Certify {
             (Proof::Pod | Proof::JoinToken(_), _) => Outcome::Join,
         };
         Metrics::count(&self.metrics.certificates, kind);
+        self.status.certified(&workload.to_string(), leaf.not_after);
         let id = decision.id.to_string();
         tracing::info!(%id, %workload, not_after = leaf.not_after, "certificate issued");
         Ok(self.response(&leaf))

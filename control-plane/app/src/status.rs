@@ -88,7 +88,8 @@ pub struct Sidecar {
     pub version: String,
     /// Where it calls from.
     pub address: String,
-    /// End of the certificate that its stream was opened with, seconds since 1970.
+    /// End of its certificate, seconds since 1970: of the one that its stream was opened with, or of a later one
+    /// that this replica gave it.
     pub certificate_ends: u64,
     /// Generation that it shows; 0: none yet.
     pub generation: u64,
@@ -219,6 +220,13 @@ impl Status {
         let number = table.0;
         table.1.insert(number, sidecar);
         Entry { status: Arc::clone(self), number }
+    }
+
+    /// Notes that a workload was given a certificate: its stream lives on while certificates change.
+    pub fn certified(&self, workload: &str, ends: u64) {
+        let mut table = self.lock();
+        let of_it = table.1.values_mut().filter(|sidecar| sidecar.workload == workload);
+        of_it.for_each(|sidecar| sidecar.certificate_ends = ends);
     }
 
     fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Sidecar>)> {

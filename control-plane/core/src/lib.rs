@@ -17,6 +17,7 @@
 pub mod compile;
 pub mod config;
 pub mod inject;
+pub mod lint;
 pub mod model;
 pub mod report;
 pub mod session;

@@ -112,6 +112,11 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let (subscriber, lookup) = Subscriber::new(&settings, dial, certifier.renewal());
     let (snapshots, stream) = (subscriber.snapshots(), subscriber.status());
     let workers = settings.workers.get();
+    let looking = Arc::new(Looking::new(workers));
+    let explainer =
+        Explainer { snapshots: snapshots.clone(), lookup: lookup.clone(), looking: looking.clone() };
+    let observer = Observer::new(telemetry.clone(), settings.workload.clone(), explainer);
+    let subscriber = subscriber.observed(observer.clone());
     let plane = Arc::new(Plane {
         snapshots,
         identity: credentials.tls().clone(),
@@ -120,7 +125,7 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
         limits: data_limits(&settings.limits, workers),
         own: own(&settings),
         pulse: Pulse::new(workers),
-        looking: Arc::new(Looking::new(workers)),
+        looking,
         telemetry,
     });
     let stage = watch::Sender::new(Stage::Waiting);
@@ -139,22 +144,13 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let origin = Arc::new(ArcSwap::from_pointee(origin(&settings)));
     tokio::spawn(certifier.run());
-    let observer = observer(&plane, &settings);
-    tokio::spawn(subscriber.observed(observer.clone()).run());
+    tokio::spawn(subscriber.run());
     tokio::spawn(observer.remember());
     let telemetry = &plane.telemetry;
     let sidecar: Arc<dyn Sidecar> = desk.clone();
     let server = Admin::new(sidecar, telemetry.metrics.clone(), telemetry.clock.clone(), log);
     tokio::spawn(server.serve(admin.into_inner(), stop.clone()));
-    let follower = Follower::new(settings.otlp.as_deref(), workers, telemetry.sampling.clone());
-    let export = Export {
-        collector: follower.collector(),
-        origin: origin.clone(),
-        metrics: telemetry.metrics.clone(),
-        clock: telemetry.clock.clone(),
-        stop: stop.clone(),
-    };
-    let exporting = tokio::spawn(export::run(export, finished));
+    let (follower, exporting) = exporting(&settings, telemetry, (&origin, &stop), finished);
     tokio::spawn(chores::follow(desk.clone(), origin, follower));
     tokio::spawn(chores::tidy(plane.clone(), settings.limits.series_idle));
     tokio::spawn(chores::tell_waiting(desk.clone()));
@@ -169,18 +165,27 @@ async fn live(settings: Arc<Settings>, log: Log) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What answers the control plane's questions about this sidecar.
-fn observer(plane: &Plane, settings: &Settings) -> Observer {
-    let explainer = Explainer {
-        snapshots: plane.snapshots.clone(),
-        lookup: plane.lookup.clone(),
-        looking: plane.looking.clone(),
-    };
-    Observer::new(plane.telemetry.clone(), settings.workload.clone(), explainer)
-}
-
 /// Source: the exporter's own deadline for one batch.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
+
+/// Starts the exporter of traces, and gives whom to tell what is in force.
+fn exporting(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    (origin, stop): (&Arc<ArcSwap<Origin>>, &CancellationToken),
+    finished: tokio::sync::mpsc::Receiver<Finished>,
+) -> (Follower, tokio::task::JoinHandle<()>) {
+    let workers = settings.workers.get();
+    let follower = Follower::new(settings.otlp.as_deref(), workers, telemetry.sampling.clone());
+    let export = Export {
+        collector: follower.collector(),
+        origin: origin.clone(),
+        metrics: telemetry.metrics.clone(),
+        clock: telemetry.clock.clone(),
+        stop: stop.clone(),
+    };
+    (follower, tokio::spawn(export::run(export, finished)))
+}
 
 fn own(settings: &Settings) -> Party {
     let workload = &settings.workload;

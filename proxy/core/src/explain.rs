@@ -20,6 +20,7 @@ mod filters;
 mod inbound;
 mod outbound;
 mod policies;
+mod record;
 mod rules;
 mod text;
 

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -42,7 +43,7 @@ pub(crate) struct Args {
 /// The arguments make no sense, or nothing can be printed.
 pub(crate) fn bench(args: &Args) -> Result<bool> {
     ensure!((1..=1_000_000).contains(&args.series) && args.pages > 0, "at least one series and one page");
-    let metrics = Metrics::default();
+    let metrics = Arc::new(Metrics::default());
     let edges = fill(&metrics, args.series);
     let mut text =
         format!("{edges} edges, {} rows\n\n| form | bytes | CPU |\n|---|---|---|\n", rows(&metrics));
@@ -73,7 +74,7 @@ pub(crate) fn bench(args: &Args) -> Result<bool> {
 const GOAL: Duration = Duration::from_millis(20);
 
 /// Edges as a real mesh has them, until the page has so many rows.
-fn fill(metrics: &Metrics, series: usize) -> usize {
+fn fill(metrics: &Arc<Metrics>, series: usize) -> usize {
     let mut edges = 0;
     while rows(metrics) < series {
         for _ in 0..10 {
@@ -88,7 +89,7 @@ fn fill(metrics: &Metrics, series: usize) -> usize {
     edges
 }
 
-fn rows(metrics: &Metrics) -> usize {
+fn rows(metrics: &Arc<Metrics>) -> usize {
     let page = render::page(metrics, Format::Classic);
     page.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#")).count()
 }

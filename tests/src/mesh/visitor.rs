@@ -20,7 +20,7 @@ pub struct Visitor {
 
 /// An answer that comes bit by bit.
 #[derive(Debug)]
-pub struct Findings(tonic::Streaming<v1::Finding>);
+pub struct Findings(Box<tonic::Streaming<v1::Finding>>);
 
 impl Mesh {
     /// Visits the control plane with the identity of a pod of this mesh.
@@ -53,8 +53,8 @@ impl Visitor {
     /// Dropped, the question is over.
     pub async fn ask(&self, question: v1::Question) -> Result<Findings, tonic::Status> {
         let mut client = ObserveClient::new(self.channel.clone());
-        let asked = in_time("an answer to a question", client.ask(question)).await;
-        asked.map(|answer| Findings(answer.into_inner()))
+        let asked = in_time("an answer to a question", Box::pin(client.ask(question))).await;
+        asked.map(|answer| Findings(Box::new(answer.into_inner())))
     }
 
     /// Asks what `what` says of namespace `test`.

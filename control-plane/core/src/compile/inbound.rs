@@ -46,11 +46,14 @@ pub(super) fn expect(
     }
 }
 
+/// The service ports that target one port of a pod, and what they say it speaks.
+type Target<'a> = (BTreeSet<&'a str>, BTreeSet<(Protocol, ProtocolBy)>);
+
 /// What services expect of one pod.
 #[derive(Default)]
 pub(super) struct Served<'a> {
     services: BTreeSet<&'a ObjectKey>,
-    ports: BTreeMap<u16, (BTreeSet<&'a str>, BTreeSet<(Protocol, ProtocolBy)>)>,
+    ports: BTreeMap<u16, Target<'a>>,
 }
 
 impl<'a> Served<'a> {

@@ -107,7 +107,8 @@ pub struct RunArgs {
     #[arg(long, env = "WEFT_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 
-    /// Collector that receives traces over OTLP/gRPC, e.g. http://jaeger:4317. Default: none are sent.
+    /// Collector that receives traces over OTLP/gRPC, e.g. http://jaeger:4317, whatever a TelemetryPolicy says.
+    /// Default: the one that a TelemetryPolicy names.
     #[arg(long, env = "WEFT_OTLP", value_name = "URL")]
     pub otlp: Option<String>,
 

@@ -265,13 +265,13 @@ impl Attributes {
     }
 
     fn name(&mut self, key: &'static str, name: Option<&Name>) {
-        if let Some(name) = name {
+        if let Some(name) = name.filter(|name| !name.as_str().is_empty()) {
             self.text(key, name.as_str());
         }
     }
 
     fn known(&mut self, key: &'static str, text: &str) {
-        if text != UNKNOWN {
+        if text != UNKNOWN && !text.is_empty() {
             self.text(key, text);
         }
     }

@@ -5,7 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::policies::{self, Judged, rule_field};
-use super::{By, Caller, Mark, Outcome, Request, Room, Spoken, Step, Walk, detected, protocol_name, sound};
+use super::{
+    By, Caller, Mark, Outcome, Request, Room, Spoken, Step, Walk, detected, protocol_name, record, sound,
+};
 use crate::authorize::{Asked, Denial, Peer, Verdict, judged};
 use crate::head::Head;
 use crate::inbound::Inbound;
@@ -28,6 +30,7 @@ pub fn inbound(snapshot: &Snapshot, caller: &Caller, request: &Request) -> Walk 
             Outcome { end: super::End::Reset, status: None, grpc: None, ..refused }
         }
     };
+    steps.extend(record::step(snapshot));
     Walk {
         workload: snapshot.inbound.as_ref().map(|inbound| inbound.workload.clone()),
         generation: snapshot.generation,

@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::text::{quoted, span};
 use super::{
     Balancers, By, Destination, End, Mark, Onward, Outcome, Request, Room, Spoken, Step, Walk, backend,
-    detected, filters, rules, sound,
+    detected, filters, record, rules, sound,
 };
 use crate::backend::Endpoint;
 use crate::head::Head;
@@ -36,6 +36,7 @@ pub fn outbound(
         Ok(Meaning::Direct(endpoint)) => asking.direct(&endpoint),
         Err(end) => end,
     };
+    asking.steps.extend(record::step(snapshot));
     Walk {
         workload: snapshot.inbound.as_ref().map(|inbound| inbound.workload.clone()),
         generation: snapshot.generation,

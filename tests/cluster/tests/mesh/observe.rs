@@ -24,7 +24,7 @@ fn kubeconfig(mesh: &Mesh, space: &Space<'_>, account: &str) -> PathBuf {
 }
 
 /// Runs `weft` as the owner of a kubeconfig; what it printed, or what it said against it.
-fn as_user(mesh: &Mesh, kubeconfig: &PathBuf, words: &[&str]) -> Result<String, String> {
+fn as_user(mesh: &Mesh, kubeconfig: &std::path::Path, words: &[&str]) -> Result<String, String> {
     let flag = format!("--kubeconfig={}", kubeconfig.display());
     let output = mesh.try_weft(&[words, &[flag.as_str()]].concat(), "").unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -134,6 +134,13 @@ fn a_policy_leads_pods_traces_to_a_jaeger_in_the_cluster() {
     let process = &trace["processes"][server["processID"].as_str().unwrap()]["tags"];
     let (pod, _) = space.pod("app=server").unwrap();
     let node = space.object(&format!("pod/{pod}")).unwrap()["spec"]["nodeName"].clone();
-    assert_eq!((tag(process, "k8s.pod.name"), tag(process, "k8s.node.name")), (&Value::from(pod), &node), "{process:#}");
-    assert_eq!((tag(process, "service.version"), tag(process, "k8s.namespace.name")), (&"v1".into(), &"traced".into()));
+    assert_eq!(
+        (tag(process, "k8s.pod.name"), tag(process, "k8s.node.name")),
+        (&Value::from(pod), &node),
+        "{process:#}"
+    );
+    assert_eq!(
+        (tag(process, "service.version"), tag(process, "k8s.namespace.name")),
+        (&"v1".into(), &"traced".into())
+    );
 }

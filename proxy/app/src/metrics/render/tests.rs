@@ -26,7 +26,7 @@ fn labels(service: &str) -> EdgeLabels {
     }
 }
 
-fn text(metrics: &Metrics) -> String {
+fn text(metrics: &Arc<Metrics>) -> String {
     String::from_utf8(page(metrics, Format::OpenMetrics)).unwrap()
 }
 
@@ -165,7 +165,7 @@ fn a_label_cannot_break_its_line() {
 
 #[test]
 fn what_is_traced_leads_from_its_bucket_to_its_trace() {
-    let metrics = Metrics::default();
+    let metrics = Arc::new(Metrics::default());
     let edge = metrics.edge(0, &labels("shop/catalog:80"));
     edge.request(Outcome::new(200, None, None), Duration::from_millis(2), 300, 5_000);
     edge.first_byte(Duration::from_millis(1));
@@ -192,9 +192,28 @@ fn what_is_traced_leads_from_its_bucket_to_its_trace() {
 #[test]
 fn the_catalog_is_sound_and_a_page_has_all_of_it_in_its_order() {
     assert_eq!(reference::faults(&CATALOG, &catalog::LABELS), [""; 0]);
-    let page = text(&Metrics::default());
+    let page = text(&Arc::default());
     let described: Vec<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let names: Vec<&str> = CATALOG.iter().map(|family| family.name).collect();
     assert_eq!(described, names);
+}
+
+#[test]
+fn a_long_page_comes_in_parts_of_whole_lines_that_make_the_same_page() {
+    let metrics = Arc::new(Metrics::default());
+    for n in 0..50 {
+        let edge = metrics.edge(0, &labels(&format!("shop/s{n}:80")));
+        edge.request(Outcome::new(200, None, None), Duration::from_millis(1), 0, 0);
+    }
+    let parts: Vec<Vec<u8>> = Scrape::begin(Arc::clone(&metrics), Format::OpenMetrics).collect();
+    assert!(parts.len() > 20, "{}", parts.len());
+    assert!(parts.iter().all(|part| part.is_empty() || part.ends_with(b"\n")));
+    let longest = parts.iter().map(Vec::len).max().unwrap();
+    let text = String::from_utf8(parts.concat()).unwrap();
+    assert!(longest * 4 < text.len(), "{longest} of {}", text.len());
+    assert_eq!(text.matches("# TYPE weft_requests counter").count(), 1);
+    assert_eq!(text.lines().filter(|line| line.starts_with("weft_requests_total{")).count(), 50);
+    assert!(text.ends_with("# EOF\n"));
+    assert_eq!(Scrape::begin(metrics, Format::Protobuf).count(), PARTS.len() + 1);
 }

@@ -1,7 +1,7 @@
 //! `weft stat` and `weft tap` as a person types them, at the mesh of a running demo.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -43,6 +43,66 @@ impl Drop for Demo {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Shows `weft stat --watch` on a terminal, ends it by `key`, and gives all that the terminal was sent.
+fn watched(demo: &Demo, key: &[u8]) -> String {
+    let weft = env!("CARGO_BIN_EXE_weft");
+    // A terminal that nobody sits at has no size of its own.
+    let words = format!("stty cols 160 rows 40; {weft} stat --watch --every 1 {}", demo.flags.join(" "));
+    let mut terminal = Command::new("timeout")
+        .args([
+            "--foreground",
+            "60",
+            "script",
+            "--quiet",
+            "--return",
+            "--flush",
+            "--command",
+            &words,
+            "/dev/null",
+        ])
+        .env("TERM", "xterm-256color")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = terminal.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    let mut more = [0; 4096];
+    let mut keys = terminal.stdin.take();
+    loop {
+        let count = screen.read(&mut more).unwrap();
+        if count == 0 {
+            break;
+        }
+        seen.extend_from_slice(&more[..count]);
+        // Drawn once: now the key is pressed, once.
+        if String::from_utf8_lossy(&seen).contains("q ends")
+            && let Some(mut keys) = keys.take()
+        {
+            keys.write_all(key).unwrap();
+            std::mem::forget(keys);
+        }
+    }
+    let status = terminal.wait().unwrap();
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    assert!(status.success(), "{status}: {seen:?}");
+    seen
+}
+
+#[test]
+fn the_terminal_is_given_back_at_q_and_at_ctrl_c() {
+    let demo = Demo::start();
+    for key in [&b"q"[..], b"\x03"] {
+        let seen = watched(&demo, key);
+        let (entered, left) = (seen.find("\x1b[?1049h"), seen.rfind("\x1b[?1049l"));
+        assert!(entered.is_some() && left > entered, "{seen:?}");
+        assert!(
+            seen.contains("success") && seen.rfind("\x1b[?25h") > entered,
+            "the cursor is back: {seen:?}"
+        );
     }
 }
 

@@ -163,6 +163,8 @@ pub(crate) async fn what_endpoints_do() -> Vec<&'static str> {
         assert_eq!((answer.status, said), (status, reason), "{service}");
         produced.push(seen(mesh.sidecar(logged_by), reason).await);
     }
+    // What the caller's sidecar gave up, the other gives up as well, though the application says nothing.
+    assert_eq!(seen(mesh.sidecar("slow-0"), "cancelled").await, "cancelled");
     until("the circuit is open", async || {
         let answer = Http::once(mesh.door("client-0", "failing:80"), "/").await.unwrap();
         (answer.headers.get("weft-reason")? == "circuit_open").then_some(())

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use weft_proxy_core::Reason;
 use weft_proxy_core::authorize::Denial;
-use weft_proxy_net::http::{Conn, Ended, serve_http1, serve_http2};
+use weft_proxy_net::http::{Conn, EndOfSending, Ended, serve_http1, serve_http2};
 use weft_proxy_net::relay::{self, Relay, Relayed};
 use weft_proxy_net::sock::{Io, Sock};
 
@@ -38,16 +38,18 @@ pub(crate) async fn serve(
     let started = worker.now();
     let limits = worker.plane.limits.serve;
     let (direction, client) = (seat.direction, seat.client);
+    // What a sidecar gave up is not worth an application's time.
+    let end = if seat.secure { EndOfSending::Gone } else { EndOfSending::MayWait };
     let ended = match (seat.direction, http2) {
         (Direction::Inbound, false) => {
             let seat = seat.clone();
             let service = Rc::new(service_fn(move |request| slim(inbound::request(seat.clone(), request))));
-            Box::pin(serve_http1(io.clone(), service, conn, limits.head)).await
+            Box::pin(serve_http1(io.clone(), service, conn, limits.head, end)).await
         }
         (Direction::Outbound, false) => {
             let seat = seat.clone();
             let service = Rc::new(service_fn(move |request| slim(outbound::request(seat.clone(), request))));
-            Box::pin(serve_http1(io.clone(), service, conn, limits.head)).await
+            Box::pin(serve_http1(io.clone(), service, conn, limits.head, end)).await
         }
         (Direction::Inbound, true) => {
             let seat = seat.clone();

@@ -22,4 +22,4 @@ pub use client::{Failed, Http1Link, Http2Link, Upgrade};
 pub use frames::{Flood, FrameLimits};
 pub use live::{Ask, Conn, Live, LiveLimits};
 pub use pool::{Busy, Lease, Pool, PoolLimits};
-pub use serve::{Ended, ServeLimits, serve_http1, serve_http2};
+pub use serve::{EndOfSending, Ended, ServeLimits, serve_http1, serve_http2};

@@ -57,11 +57,26 @@ enum Phase {
     End(Ended),
 }
 
+/// What it means that a downstream has ended its half of a connection while its request is being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfSending {
+    /// It has nothing more to ask, and may still wait for the answer, as `nc` does.
+    MayWait,
+    /// It has gone away: sidecars end both halves at once, when they give a request up.
+    Gone,
+}
+
 /// Serves HTTP/1 until the connection ends.
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
-pub async fn serve_http1<S, B>(io: Io, service: Rc<S>, conn: Rc<Conn>, limits: HeadLimits) -> Ended
+pub async fn serve_http1<S, B>(
+    io: Io,
+    service: Rc<S>,
+    conn: Rc<Conn>,
+    limits: HeadLimits,
+    peer: EndOfSending,
+) -> Ended
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -73,7 +88,7 @@ where
             return finish(&io, ended).await;
         }
         conn.set_parked(false);
-        let mut hyper = Box::pin(http1_builder(limits).serve_connection(io.clone(), service.clone()));
+        let mut hyper = Box::pin(http1_builder(limits, peer).serve_connection(io.clone(), service.clone()));
         let phase = poll_fn(|cx| live(hyper.as_mut(), &io, &conn, cx)).await;
         let parts = Pin::into_inner(hyper);
         match phase {
@@ -92,11 +107,11 @@ where
     }
 }
 
-fn http1_builder(limits: HeadLimits) -> http1::Builder {
+fn http1_builder(limits: HeadLimits, peer: EndOfSending) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
-        .half_close(true)
+        .half_close(peer == EndOfSending::MayWait)
         .auto_date_header(false)
         .header_read_timeout(None)
         .max_headers(limits.fields)

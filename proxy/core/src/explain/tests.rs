@@ -260,7 +260,6 @@ fn inbound_of(policies: &[Arc<Policy>], mutual_tls: MutualTls) -> Inbound {
         owner: Arc::from(""),
         probes: Vec::new(),
         probe_sources: Vec::new(),
-        telemetry: None,
     };
     Inbound::compile(&written, |name| policies.iter().find(|policy| policy.name == *name).cloned()).unwrap()
 }

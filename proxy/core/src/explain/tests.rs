@@ -249,6 +249,7 @@ fn any_policy() -> impl Strategy<Value = spec::Authorization> {
 
 fn inbound_of(policies: &[Arc<Policy>], mutual_tls: MutualTls) -> Inbound {
     let written = spec::Inbound {
+        telemetry: None,
         workload: "ns/a-0".into(),
         namespace: "ns".into(),
         service_account: "a".into(),

@@ -1,8 +1,10 @@
-//! The aggregated API of a cluster: a question as JSON, an answer of JSON lines.
+//! The aggregated API of a cluster: a question as JSON within the target, an answer of JSON lines.
 //!
 //! Invariant: a line is bounded; what the API server refuses is said with what is missing.
 
 use anyhow::{Context as _, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -39,9 +41,9 @@ pub(super) async fn ask(client: &Client, question: &v1::Question) -> anyhow::Res
         "" => String::new(),
         namespace => format!("/namespaces/{namespace}"),
     };
-    let request = http::Request::post(format!("{API}{watch}{namespace}/{resource}"))
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(Body::from(serde_json::to_vec(question)?))?;
+    let asked = URL_SAFE_NO_PAD.encode(serde_json::to_vec(question)?);
+    let request = http::Request::get(format!("{API}{watch}{namespace}/{resource}?question={asked}"))
+        .body(Body::empty())?;
     let answer = client.send(request).await.map_err(explain)?;
     let status = answer.status();
     if status.is_success() {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_k8s::{TargetKind, TargetRef};
 
 use crate::compile::Compiled;
-use crate::config::{Action, Authorization, Inbound, Key, Protocol, Resource, ResourceType};
+use crate::config::{Action, Authorization, Backend, Inbound, Key, Protocol, Resource, ResourceType};
 use crate::model::{Kind, Meta, Model, ObjectKey, Pod, Position, Service, ServiceKind};
 
 /// What is found.
@@ -198,7 +198,10 @@ fn services(model: &Model, compiled: &Compiled, lints: &mut Vec<Lint>) {
         for port in service.tcp_ports() {
             let name = service.port_name(port.port);
             let outbound = compiled.config.outbound(&name, &service.meta.key.namespace);
-            if outbound.is_none_or(|outbound| outbound.protocol != Protocol::Unspecified) {
+            let declared = outbound.is_none_or(|outbound| outbound.protocol != Protocol::Unspecified);
+            // What no pod of the mesh stands behind is others' to declare.
+            let in_mesh = |it: &Backend| it.endpoints.iter().any(|endpoint| !endpoint.identity.is_empty());
+            if declared || !compiled.config.backend(&name).is_some_and(in_mesh) {
                 continue;
             }
             let text = format!(

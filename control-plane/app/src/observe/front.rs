@@ -2,11 +2,13 @@
 //! injector's webhook on the same port.
 //!
 //! ```text
-//! POST …/namespaces/NAMESPACE/stats | decisions | explanations      for all namespaces without namespaces/NAMESPACE
-//! POST …/watch/namespaces/NAMESPACE/taps             "watch", because the API server ends others after a minute
+//! GET …/namespaces/NAMESPACE/stats | decisions | explanations?question=…     for all namespaces without namespaces/NAMESPACE
+//! GET …/watch/namespaces/NAMESPACE/taps?question=…    "watch", because the API server ends others after a minute
 //! ```
 //!
-//! The body is a Question as JSON; the answer is a Finding as JSON on each line.
+//! The question is a Question as JSON in base64url (RFC 4648 §5, unpadded); the answer is a Finding as JSON on each
+//! line. It is no body, because the API server's proxy cuts an answer off that comes before it has seen the end of a
+//! body, where its own client speaks HTTP/1.1.
 //!
 //! Before it: `webhook::serve` shook hands. After it: the `hub`.
 //!
@@ -27,7 +29,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kube::Client;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -46,15 +50,13 @@ pub const GROUP: &str = "observe.weft.dev";
 pub const VERSION: &str = "v1alpha1";
 /// What may be asked, and the verb that is needed for it.
 const RESOURCES: [(&str, &str, &str); 4] = [
-    ("stats", "stat", "create"),
+    ("stats", "stat", "list"),
     ("taps", "tap", "watch"),
-    ("decisions", "decision", "create"),
-    ("explanations", "explanation", "create"),
+    ("decisions", "decision", "list"),
+    ("explanations", "explanation", "list"),
 ];
-/// Largest question. Source: Weft's own; some names and paths.
-const BODY: usize = 64 * 1024;
-/// Time for a question to come. Source: as for the webhook's.
-const REQUEST: Duration = Duration::from_secs(30);
+/// Largest question, encoded. Source: Weft's own; some names and paths, within what servers take of a target.
+const QUESTION: usize = 48 * 1024;
 
 /// How long an answer may be silent. Source: proxies and clients give up after a minute, some after half.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -89,10 +91,10 @@ impl Front {
             .route("/apis", get(async || axum::Json(words::groups())))
             .route(&format!("/apis/{GROUP}"), get(async || axum::Json(words::group())))
             .route(&version, get(async || axum::Json(words::resources(&RESOURCES))))
-            .route(&format!("{version}/{{resource}}"), post(everywhere))
-            .route(&format!("{version}/namespaces/{{namespace}}/{{resource}}"), post(within))
-            .route(&format!("{version}/watch/{{resource}}"), post(watch_everywhere))
-            .route(&format!("{version}/watch/namespaces/{{namespace}}/{{resource}}"), post(watch_within))
+            .route(&format!("{version}/{{resource}}"), get(everywhere))
+            .route(&format!("{version}/namespaces/{{namespace}}/{{resource}}"), get(within))
+            .route(&format!("{version}/watch/{{resource}}"), get(watch_everywhere))
+            .route(&format!("{version}/watch/namespaces/{{namespace}}/{{resource}}"), get(watch_within))
             .with_state(self)
     }
 
@@ -108,7 +110,7 @@ impl Front {
         if known.is_none() {
             return Err((StatusCode::NOT_FOUND, format!("nothing is asked as {}", place.resource)));
         }
-        let (parts, body) = request.into_parts();
+        let (parts, _) = request.into_parts();
         let user = self.proxy.user(&parts).map_err(|text| (StatusCode::UNAUTHORIZED, text))?;
         let verdict = self.review.ask(&user, place.verb, GROUP, &place.resource, &place.namespace).await;
         match verdict {
@@ -118,7 +120,7 @@ impl Front {
             }
             Verdict::Unknown(reason) => return Err((StatusCode::SERVICE_UNAVAILABLE, reason)),
         }
-        let mut question = question(body).await?;
+        let mut question = question(parts.uri.query())?;
         if kind(&question) != Some(place.resource.as_str()) {
             return Err((StatusCode::BAD_REQUEST, format!("the question is none of {}", place.resource)));
         }
@@ -155,14 +157,21 @@ fn line(finding: &v1::Finding) -> Result<Bytes, serde_json::Error> {
     Ok(line.into())
 }
 
-async fn question(body: Body) -> Result<v1::Question, (StatusCode, String)> {
-    let bytes = match timeout(REQUEST, axum::body::to_bytes(body, BODY)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return Err((StatusCode::PAYLOAD_TOO_LARGE, "the question is too long".to_owned())),
-        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the question did not come in time".to_owned())),
+fn question(query: Option<&str>) -> Result<v1::Question, (StatusCode, String)> {
+    let pairs = query.unwrap_or_default().split('&');
+    let asked = pairs.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == "question");
+    let Some((_, asked)) = asked else {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "no question is asked: ask with `weft stat`, `tap` or `explain`".to_owned(),
+        ));
     };
-    let bad = |error: serde_json::Error| (StatusCode::BAD_REQUEST, format!("no question: {error}"));
-    serde_json::from_slice(&bytes).map_err(bad)
+    if asked.len() > QUESTION {
+        return Err((StatusCode::URI_TOO_LONG, "the question is too long".to_owned()));
+    }
+    let bad = |why: String| (StatusCode::BAD_REQUEST, format!("no question: {why}"));
+    let json = URL_SAFE_NO_PAD.decode(asked.trim_end_matches('=')).map_err(|error| bad(error.to_string()))?;
+    serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))
 }
 
 /// The resource that a question is asked as.
@@ -186,7 +195,7 @@ fn denied(user: &str, place: &Place, reason: &str) -> String {
 }
 
 async fn everywhere(State(front): State<Front>, Path(resource): Path<String>, request: Request) -> Response {
-    front.asked(Place { resource, verb: "create", namespace: String::new() }, request).await
+    front.asked(Place { resource, verb: "list", namespace: String::new() }, request).await
 }
 
 async fn within(
@@ -194,7 +203,7 @@ async fn within(
     Path((namespace, resource)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    front.asked(Place { resource, verb: "create", namespace }, request).await
+    front.asked(Place { resource, verb: "list", namespace }, request).await
 }
 
 async fn watch_everywhere(

@@ -123,7 +123,7 @@ fn a_user_that_somebody_invents_is_nobody() {
     ]);
     let url = format!("https://{}/apis/observe.weft.dev/v1alpha1/stats", address.unwrap().trim());
     let mut curl = mesh.cluster.command("curl");
-    curl.args(["--silent", "--insecure", "--max-time", "20", "--data", "{}"]);
+    curl.args(["--silent", "--insecure", "--max-time", "20"]);
     curl.args(["--header", "X-Remote-User: kubernetes-admin", "--header", "X-Remote-Group: system:masters"]);
     let answer = curl.arg(url).output().unwrap();
     let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();

@@ -45,16 +45,16 @@ async fn discovery_is_answered_to_anybody() {
 async fn a_question_needs_the_front_proxy_and_the_api_servers_word() {
     let ca = Ca::new();
     let path = "/apis/observe.weft.dev/v1alpha1/namespaces/shop/stats";
-    let post = || axum::http::Request::post(path).header("x-remote-user", "anna");
-    let (status, body) = ask(front(&ca), post(), "{}").await;
+    let get = || axum::http::Request::get(path).header("x-remote-user", "anna");
+    let (status, body) = ask(front(&ca), get(), "").await;
     assert_eq!(status, 401, "{body}");
     assert!(body.contains("front proxy"), "{body}");
     let shown = Shown(Arc::from(vec![ca.leaf("front-proxy")]));
-    let (status, body) = ask(front(&ca), post().extension(shown), "{}").await;
+    let (status, body) = ask(front(&ca), get().extension(shown), "").await;
     assert_eq!(status, 503, "nobody says that she may: {body}");
-    let other = axum::http::Request::post("/apis/observe.weft.dev/v1alpha1/namespaces/shop/secrets");
+    let other = axum::http::Request::get("/apis/observe.weft.dev/v1alpha1/namespaces/shop/secrets");
     assert_eq!(ask(front(&ca), other, "{}").await.0, 404);
-    let unwatched = axum::http::Request::post("/apis/observe.weft.dev/v1alpha1/namespaces/shop/taps");
+    let unwatched = axum::http::Request::get("/apis/observe.weft.dev/v1alpha1/namespaces/shop/taps");
     assert_eq!(ask(front(&ca), unwatched, "{}").await.0, 404, "a tap is watched");
 }
 
@@ -81,4 +81,20 @@ async fn an_answer_that_is_silent_says_now_and_then_that_it_lives() {
     let rest: Vec<_> =
         lines.map(Result::unwrap).filter(|line| std::future::ready(line != "\n")).collect().await;
     assert!(rest.len() == 1 && rest[0].starts_with(b"{"), "{rest:?}");
+}
+
+#[test]
+fn a_question_is_read_from_the_target_or_refused_in_words() {
+    let asked = v1::Question { namespace: "shop".to_owned(), ..v1::Question::default() };
+    let encoded = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&asked).unwrap());
+    assert_eq!(question(Some(&format!("timeout=1m&question={encoded}"))).unwrap(), asked);
+    let long = format!("question={}", "x".repeat(QUESTION + 1));
+    for (query, code) in [
+        (None, 400),
+        (Some("question=%7B%7D"), 400),
+        (Some("question=e30x"), 400),
+        (Some(long.as_str()), 414),
+    ] {
+        assert_eq!(question(query).unwrap_err().0, code, "{query:?}");
+    }
 }

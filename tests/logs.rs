@@ -46,7 +46,8 @@ async fn a_policy_changes_the_names_and_what_of_a_head_is_written_at_once_and_ne
         let answer = get(&mesh, "/asked?page=2&token=s3cret", &asked).await;
         let name = answer.headers.get("weft-request-id")?.to_str().unwrap().to_owned();
         let line = client.logged("its line", |line| line["http.request.id"] == name.as_str()).await;
-        Some((answer, line))
+        // A request that began before the policy came is written under its names, with what was kept of it.
+        (!line["url.query"].is_null()).then_some((answer, line))
     })
     .await;
     assert_eq!(answer.status, 200);

@@ -192,8 +192,8 @@ spec:
     let chain = Chain::over(back, true, &to(&jaeger), |plan| plan.manifest("route.yaml", route)).await;
     let (id, status) = chain.traced("/").await;
     assert_eq!(status, 504);
-    // The back's own request is still under way.
-    let trace = jaeger.trace(&id, |trace| trace.spans.len() == 5).await;
+    // The back's sidecar gives up what its caller gave up, so it tells of it too.
+    let trace = jaeger.trace(&id, |trace| trace.spans.len() == 6).await;
     let call = trace
         .find("call", |span| span.tag("weft.route") == "test/hurry" && !span.tag("weft.attempts").is_empty());
     assert_eq!((call.failed(), call.tag("weft.reason")), (true, "request_timeout"), "{call:#?}");

@@ -68,7 +68,8 @@ async fn every_stream_gets_an_edit_and_only_what_it_asked_for() {
         "mesh.yaml",
         "apiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {accessLog: All}\n",
     );
-    assert_eq!(names(&other.take().await), ["MESH mesh"]);
+    // What the Mesh says of the log is a part of what each workload tells.
+    assert_eq!(names(&other.take().await), ["MESH mesh", "INBOUND shop/cart-0"]);
 }
 
 #[tokio::test]

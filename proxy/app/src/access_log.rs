@@ -9,6 +9,7 @@
 //! foreign text is escaped.
 //! Invariant: the two buffers of a sheet are used again and again.
 
+mod digits;
 pub mod fields;
 pub mod line;
 pub mod policy;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::Version;
 use weft_proxy_core::Moment;
 
+use super::digits;
 use super::fields::{self as f, Field};
 use super::policy::Format;
 use crate::metrics::edge::{EdgeLabels, Party, Security, UNKNOWN};
@@ -49,7 +50,7 @@ pub fn write(out: &mut Vec<u8>, entry: &Entry, ended: Moment, style: Style<'_>) 
     line.address(&f::DST_ADDRESS, entry.destination);
     if let Some(endpoint) = entry.endpoint {
         line.field(f::DST_ENDPOINT.name(line.ecs));
-        line.print(format_args!("\"{endpoint}\""));
+        line.socket(endpoint);
     }
     match &entry.edge {
         Some(edge) => parties(&mut line, edge.labels()),
@@ -160,7 +161,7 @@ impl Line<'_> {
         self.out.push(b'"');
         match entry.id.given() {
             Some(given) => escape(self.out, given),
-            None => self.print(format_args!("{}", entry.id)),
+            None => digits::hexadecimal(self.out, entry.id.made()),
         }
         self.out.push(b'"');
     }
@@ -214,19 +215,27 @@ impl Line<'_> {
             self.print(format_args!(",\"{of}.ip\":\"{ip}\",\"{of}.port\":{port}"));
         } else {
             self.field(field.weft);
-            self.print(format_args!("\"{address}\""));
+            self.socket(address);
         }
+    }
+
+    fn socket(&mut self, address: SocketAddr) {
+        self.out.push(b'"');
+        digits::address(self.out, address);
+        self.out.push(b'"');
     }
 
     fn number(&mut self, field: &Field, number: u64) {
         self.field(field.name(self.ecs));
-        self.print(format_args!("{number}"));
+        digits::number(self.out, number);
     }
 
     fn millis(&mut self, field: &Field, span: Duration) {
-        let micros = span.as_micros();
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.field(field.name(self.ecs));
-        self.print(format_args!("{}.{:03}", micros / 1_000, micros % 1_000));
+        digits::number(self.out, micros / 1_000);
+        self.out.push(b'.');
+        digits::padded(self.out, micros, 3);
     }
 
     fn field(&mut self, name: &str) {
@@ -259,6 +268,10 @@ const ECS: &str = "8.11.0";
 
 /// Writes text inside a JSON string.
 fn escape(out: &mut Vec<u8>, text: &str) {
+    // Nearly all text is: one look over its bytes, and one copy.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        return out.extend_from_slice(text.as_bytes());
+    }
     let mut from = 0;
     for (at, character) in text.char_indices() {
         let plain = match character {
@@ -302,14 +315,18 @@ fn write_time(out: &mut Vec<u8>, unix_nanos: u64) {
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
     let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    // A vector takes every byte.
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{micros:06}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    );
+    for (number, width, after) in [
+        (year, 4, b'-'),
+        (month, 2, b'-'),
+        (day, 2, b'T'),
+        (second / 3_600, 2, b':'),
+        (second / 60 % 60, 2, b':'),
+        (second % 60, 2, b'.'),
+        (micros, 6, b'Z'),
+    ] {
+        digits::padded(out, number, width);
+        out.push(after);
+    }
 }
 
 #[cfg(test)]

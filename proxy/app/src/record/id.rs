@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::trace::context::TraceId;
+
 /// The field in which callers name their requests. Source: Envoy and Istio.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The field in which an answer of a sidecar's own says what its request was called.
@@ -57,11 +59,21 @@ impl RequestId {
         (!self.given.is_empty()).then_some(self.given.as_str())
     }
 
+    /// The sidecar's own name for it, which serves where the caller gave none.
+    #[must_use]
+    pub fn made(&self) -> u128 {
+        self.made
+    }
+
     /// The name as the value of a field.
     #[must_use]
     pub fn value(&self) -> HeaderValue {
+        let value = match self.given() {
+            Some(given) => HeaderValue::from_str(given),
+            None => HeaderValue::from_bytes(&TraceId(self.made.to_be_bytes()).hex()),
+        };
         // Both forms are visible ASCII; an empty field is what remains if that were ever not so.
-        HeaderValue::try_from(self.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+        value.unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     /// Whether `text` is this name.

@@ -1,0 +1,87 @@
+//! Numbers, times and addresses as text, without the formatting machinery: a line has some twenty of them.
+//!
+//! Invariant: nothing here allocates but by growing the sheet.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+/// Writes a number.
+pub(super) fn number(out: &mut Vec<u8>, mut number: u64) {
+    let mut text = [0; 20];
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        // One digit; the index is below the length because a number has at most twenty.
+        if let Some(digit) = text.get_mut(at) {
+            *digit = b'0' + (number % 10) as u8;
+        }
+        number /= 10;
+        if number == 0 || at == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
+}
+
+/// Writes the last `width` digits of a number, with zeros before it.
+pub(super) fn padded(out: &mut Vec<u8>, number: u64, width: u32) {
+    for place in (0..width).rev() {
+        out.push(b'0' + (number / 10u64.pow(place) % 10) as u8);
+    }
+}
+
+/// Writes a number in hexadecimal with zeros before it.
+pub(super) fn hexadecimal(out: &mut Vec<u8>, number: u128) {
+    for byte in number.to_be_bytes() {
+        out.extend([byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' + half - 10 }));
+    }
+}
+
+/// Writes an address and a port, as they are usually written.
+pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(address) => {
+            for (place, byte) in address.ip().octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(byte));
+            }
+        }
+        // A vector takes every byte.
+        SocketAddr::V6(address) => drop(write!(out, "[{}]", address.ip())),
+    }
+    out.push(b':');
+    number(out, u64::from(address.port()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_as_everybody_writes_them() {
+        for n in [0, 1, 9, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(text(|out| number(out, n)), n.to_string());
+        }
+        assert_eq!(text(|out| padded(out, 7, 3)), "007");
+        assert_eq!(text(|out| padded(out, 123_456, 6)), "123456");
+        for n in [0, 255, u128::MAX] {
+            assert_eq!(text(|out| hexadecimal(out, n)), format!("{n:032x}"));
+        }
+    }
+
+    #[test]
+    fn addresses_are_as_everybody_writes_them() {
+        for known in ["10.0.0.9:8080", "255.1.20.0:1", "[fd00::7]:65535", "[::ffff:10.0.0.1]:80"] {
+            let parsed: SocketAddr = known.parse().unwrap();
+            assert_eq!(text(|out| address(out, parsed)), parsed.to_string());
+        }
+    }
+}

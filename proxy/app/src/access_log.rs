@@ -234,8 +234,12 @@ fn run(shared: &Shared, mut out: Box<dyn Write + Send>, metrics: &Metrics) {
             if !spare.bytes.is_empty() && out.write_all(&spare.bytes).and_then(|()| out.flush()).is_err() {
                 metrics.plain().dropped(Dropped::LogLine).add(spare.count);
             }
+            let used = spare.bytes.len().max(SPARE);
             spare.bytes.clear();
-            spare.bytes.shrink_to(SPARE);
+            // A sheet that is as full each time keeps its room; one that was needed once does not.
+            if spare.bytes.capacity() / 4 > used {
+                spare.bytes.shrink_to(used * 2);
+            }
             spare.count = 0;
         }
     }

@@ -199,9 +199,11 @@ fn services(model: &Model, compiled: &Compiled, lints: &mut Vec<Lint>) {
             let name = service.port_name(port.port);
             let outbound = compiled.config.outbound(&name, &service.meta.key.namespace);
             let declared = outbound.is_none_or(|outbound| outbound.protocol != Protocol::Unspecified);
-            // What no pod of the mesh stands behind is others' to declare.
-            let in_mesh = |it: &Backend| it.endpoints.iter().any(|endpoint| !endpoint.identity.is_empty());
-            if declared || !compiled.config.backend(&name).is_some_and(in_mesh) {
+            // What only pods outside the mesh stand behind is others' to declare.
+            let of_others = |it: &Backend| {
+                !it.endpoints.is_empty() && it.endpoints.iter().all(|endpoint| endpoint.identity.is_empty())
+            };
+            if declared || compiled.config.backend(&name).is_some_and(of_others) {
                 continue;
             }
             let text = format!(

@@ -117,13 +117,14 @@ async fn impostors(deaf: SocketAddr, noisy: SocketAddr) -> [App; 2] {
     ]
 }
 
+/// Deadlines within which a loaded machine still shakes hands, where the handshake is not what is meant to fail.
 fn limits() -> String {
     [
-        route("slow", "{timeouts: {request: 200ms}, backendRefs: [{name: slow, port: 80}]}"),
+        route("slow", "{timeouts: {request: 2s}, backendRefs: [{name: slow, port: 80}]}"),
         route("late", "{timeouts: {backendRequest: 100ms}, backendRefs: [{name: late, port: 80}]}"),
         traffic("failing", "outlier: {consecutiveFailures: 1, maxEjectedPercent: 100, baseEjection: 300s}"),
         traffic("deaf", "connectTimeout: 200ms"),
-        traffic("narrow", "connectTimeout: 300ms, limits: {maxConnections: 1, maxPendingRequests: 1}"),
+        traffic("narrow", "connectTimeout: 2s, limits: {maxConnections: 1, maxPendingRequests: 1}"),
     ]
     .concat()
 }

@@ -186,7 +186,7 @@ kind: HTTPRoute
 metadata: {name: hurry, namespace: test}
 spec:
   parentRefs: [{kind: Service, group: '', name: back, port: 8080}]
-  rules: [{timeouts: {request: 100ms}, backendRefs: [{name: back, port: 8080}]}]
+  rules: [{timeouts: {request: 2s}, backendRefs: [{name: back, port: 8080}]}]
 ";
     let back = App::http(|_| std::future::pending()).await;
     let chain = Chain::over(back, true, &to(&jaeger), |plan| plan.manifest("route.yaml", route)).await;

@@ -80,6 +80,9 @@ impl AccessLog {
 
     /// Sets what is written, from now on.
     pub fn set(&self, policy: Policy) {
+        if **self.0.policy.load() == policy {
+            return;
+        }
         let (mode, keeps) = (policy.mode, policy.keeps());
         self.0.policy.store(Arc::new(policy));
         self.0.keeps.store(keeps, Ordering::Relaxed);

@@ -30,13 +30,6 @@ pub(super) fn padded(out: &mut Vec<u8>, number: u64, width: u32) {
     }
 }
 
-/// Writes a number in hexadecimal with zeros before it.
-pub(super) fn hexadecimal(out: &mut Vec<u8>, number: u128) {
-    for byte in number.to_be_bytes() {
-        out.extend([byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' + half - 10 }));
-    }
-}
-
 /// Writes an address and a port, as they are usually written.
 pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
     match address {
@@ -72,9 +65,6 @@ mod tests {
         }
         assert_eq!(text(|out| padded(out, 7, 3)), "007");
         assert_eq!(text(|out| padded(out, 123_456, 6)), "123456");
-        for n in [0, 255, u128::MAX] {
-            assert_eq!(text(|out| hexadecimal(out, n)), format!("{n:032x}"));
-        }
     }
 
     #[test]

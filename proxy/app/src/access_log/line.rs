@@ -9,7 +9,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::Version;
 use weft_proxy_core::Moment;
 
 use super::digits;
@@ -17,7 +16,7 @@ use super::fields::{self as f, Field};
 use super::policy::Format;
 use crate::metrics::edge::{EdgeLabels, Party, Security, UNKNOWN};
 use crate::record::clock::Clock;
-use crate::record::entry::Entry;
+use crate::record::entry::{Entry, version_name};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug)]
@@ -126,16 +125,6 @@ fn numbers(line: &mut Line<'_>, entry: &Entry, ended: Moment) {
     }
 }
 
-fn version_name(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "0.9",
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    }
-}
-
 struct Line<'a> {
     out: &'a mut Vec<u8>,
     ecs: bool,
@@ -161,7 +150,7 @@ impl Line<'_> {
         self.out.push(b'"');
         match entry.id.given() {
             Some(given) => escape(self.out, given),
-            None => digits::hexadecimal(self.out, entry.id.made()),
+            None => self.out.extend_from_slice(&entry.id.made_hex()),
         }
         self.out.push(b'"');
     }

@@ -5,14 +5,14 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderName, HeaderValue};
 use weft_proto::v1;
 use weft_proxy_core::secret::is_secret;
 use weft_proxy_core::{Moment, Name};
 
 use crate::metrics::edge::{EdgeLabels, Party, Security, UNKNOWN};
 use crate::record::clock::Clock;
-use crate::record::entry::Entry;
+use crate::record::entry::{Entry, version_name};
 
 /// Bytes of a value that are shown. Source: enough for any header that a person reads.
 const VALUE: usize = 256;
@@ -34,7 +34,7 @@ pub(super) fn decision(
         direction: entry.direction.name().to_owned(),
         protocol: entry.protocol.name().to_owned(),
         connection: entry.connection,
-        version: entry.version.map(version).unwrap_or_default().to_owned(),
+        version: entry.version.map(version_name).unwrap_or_default().to_owned(),
         method: entry.method.as_ref().map(ToString::to_string).unwrap_or_default(),
         path: text(&entry.path),
         host: text(&entry.authority),
@@ -91,16 +91,6 @@ fn micros(later: Moment, earlier: Moment) -> u64 {
 
 fn hex(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "0.9",
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    }
 }
 
 fn header((name, value): &(HeaderName, HeaderValue)) -> v1::HeaderLine {

@@ -158,5 +158,17 @@ impl Entry {
     }
 }
 
+/// An HTTP version, as logs, taps and spans name it. Source: OpenTelemetry's `network.protocol.version`.
+#[must_use]
+pub fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
 /// Bytes of text that a spare entry keeps. Source: longer paths and hosts are rare.
 const KEPT_TEXT: usize = 512;

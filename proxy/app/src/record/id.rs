@@ -59,10 +59,11 @@ impl RequestId {
         (!self.given.is_empty()).then_some(self.given.as_str())
     }
 
-    /// The sidecar's own name for it, which serves where the caller gave none.
+    /// The sidecar's own name for it, which serves where the caller gave none, in hexadecimal.
     #[must_use]
-    pub fn made(&self) -> u128 {
-        self.made
+    pub fn made_hex(&self) -> [u8; 32] {
+        // The same 16 bytes as a trace's id.
+        TraceId(self.made.to_be_bytes()).hex()
     }
 
     /// The name as the value of a field.
@@ -70,7 +71,7 @@ impl RequestId {
     pub fn value(&self) -> HeaderValue {
         let value = match self.given() {
             Some(given) => HeaderValue::from_str(given),
-            None => HeaderValue::from_bytes(&TraceId(self.made.to_be_bytes()).hex()),
+            None => HeaderValue::from_bytes(&self.made_hex()),
         };
         // Both forms are visible ASCII; an empty field is what remains if that were ever not so.
         value.unwrap_or_else(|_| HeaderValue::from_static(""))
@@ -138,6 +139,16 @@ mod tests {
             assert!(!id.is_given(), "{value:?}");
             assert_eq!(id.to_string(), "00000000000000000000000000000007");
             assert!(id.is("00000000000000000000000000000007"));
+        }
+    }
+
+    #[test]
+    fn a_made_name_is_the_same_in_every_form() {
+        for made in [0, 255, u128::MAX] {
+            let mut id = RequestId::default();
+            id.begin(&HeaderMap::new(), made);
+            assert_eq!(id.made_hex().as_slice(), format!("{made:032x}").as_bytes());
+            assert_eq!(id.value(), id.to_string().as_str());
         }
     }
 

@@ -25,7 +25,7 @@ use super::span::{AttemptSpan, Finished};
 use crate::edges::NO_ROUTE;
 use crate::metrics::edge::{Direction, EdgeLabels, Outcome, Protocol, UNKNOWN};
 use crate::record::clock::Clock;
-use crate::record::entry::Entry;
+use crate::record::entry::{Entry, version_name};
 
 /// Appends the spans of one request or connection to `out`.
 pub(super) fn convert(finished: &Finished, clock: &Clock, out: &mut Vec<SpanData>) {
@@ -194,8 +194,7 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
         attributes.text("network.protocol.name", "http");
     }
     if let Some(version) = entry.version {
-        let version = if version == http::Version::HTTP_2 { "2" } else { version_one(version) };
-        attributes.text("network.protocol.version", version);
+        attributes.text("network.protocol.version", version_name(version));
     }
     attributes.answer(entry.status, entry.grpc, entry.reason);
     if let Some(client) = entry.client {
@@ -238,10 +237,6 @@ fn request_attributes(entry: &Entry) -> Vec<KeyValue> {
         attributes.number("http.response.body.size", down);
     }
     attributes.0
-}
-
-fn version_one(version: http::Version) -> &'static str {
-    if version == http::Version::HTTP_10 { "1.0" } else { "1.1" }
 }
 
 fn server(attributes: &mut Attributes, authority: &str) {

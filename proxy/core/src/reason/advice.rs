@@ -2,10 +2,10 @@
 //!
 //! Stands beside the closed list: `weft explain`, `weft tap` and `docs/reasons.md` show these sentences.
 //!
-//! Invariant: closed, as its parent: a new reason does not compile before it has its words.
+//! Invariant: no two reasons have the same words: a new one that gets another's fails the tests.
 //! Invariant: a remedy is something that its reader can do.
 
-use super::Reason;
+use super::{Blame, Reason};
 
 /// A reason, put for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,38 +36,12 @@ impl Reason {
     /// What happened, and what to do.
     #[must_use]
     pub fn advice(self) -> Advice {
-        match self {
-            Self::MalformedRequest
-            | Self::MalformedHost
-            | Self::MalformedFraming
-            | Self::MalformedPath
-            | Self::HeadersTooLarge
-            | Self::HeaderTimeout
-            | Self::AmbiguousPath
-            | Self::UpgradeRefused
-            | Self::IdleTimeout
-            | Self::DownstreamTls
-            | Self::DownstreamProtocol
-            | Self::Cancelled => self.of_downstream(),
-            Self::NoRoute
-            | Self::InvalidBackend
-            | Self::InvalidFilter
-            | Self::ConfigReply
-            | Self::UnknownDestination => self.of_configuration(),
-            Self::DeniedByPolicy | Self::MtlsRequired | Self::PolicyMissing => self.of_policy(),
-            Self::ConfigTimeout | Self::OverLimit | Self::Draining | Self::Internal => self.of_the_sidecar(),
-            Self::NoEndpoint
-            | Self::CircuitOpen
-            | Self::PendingOverflow
-            | Self::ConnectionOverflow
-            | Self::ConnectTimeout
-            | Self::ConnectRefused
-            | Self::UpstreamReset
-            | Self::WrongIdentity
-            | Self::TlsFailure
-            | Self::UpstreamProtocol
-            | Self::RequestTimeout
-            | Self::AttemptTimeout => self.of_upstream(),
+        match self.blame() {
+            Blame::Downstream => self.of_downstream(),
+            Blame::Config => self.of_configuration(),
+            Blame::Policy => self.of_policy(),
+            Blame::Us => self.of_the_mesh(),
+            Blame::Upstream => self.of_upstream(),
         }
     }
 
@@ -155,10 +129,6 @@ impl Reason {
                 "The caller came in plaintext where mutual TLS is demanded.",
                 "Give the caller a sidecar, or set a TlsPolicy with mode Permissive for this port.",
             ),
-            Self::PolicyMissing => advice(
-                "A policy applies here and has not arrived: everything is denied until it has.",
-                "Look at the sidecar's refusals in `weft status`; it heals by itself once the control plane answers.",
-            ),
             _ => advice(
                 "An AuthorizationPolicy denies it, or there are Allow policies and none of their rules allows it.",
                 "The log and `weft explain` name the policy and rule; allow the caller's identity there if it may.",
@@ -166,8 +136,12 @@ impl Reason {
         }
     }
 
-    fn of_the_sidecar(self) -> Advice {
+    fn of_the_mesh(self) -> Advice {
         match self {
+            Self::PolicyMissing => advice(
+                "A policy applies here and has not arrived: everything is denied until it has.",
+                "Look at the sidecar's refusals in `weft status`; it heals by itself once the control plane answers.",
+            ),
             Self::ConfigTimeout => advice(
                 "The configuration for this destination did not arrive in time.",
                 "Look whether the control plane runs and is connected: `weft status`, weft_control_connected.",

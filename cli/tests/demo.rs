@@ -17,8 +17,11 @@ fn the_demo_leads_to_a_trace_in_a_real_jaeger() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    let step = said.split("ok   traces: one request, read back from Jaeger").nth(1);
-    let step = step.unwrap_or_else(|| panic!("{said}\n{}", String::from_utf8_lossy(&output.stderr)));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // After the manifests, which are pages of text.
+    let (_, steps) = said.split_once("all ready.").unwrap_or_else(|| panic!("it does not start: {errors}"));
+    let step = steps.split("ok   traces: one request, read back from Jaeger").nth(1);
+    let step = step.unwrap_or_else(|| panic!("{errors}{steps}"));
     let seen = step.lines().find(|line| line.contains("seen:")).unwrap();
     for server in ["shop-0", "catalog-v", "cart-0", "pay", ":16686/trace/"] {
         assert!(seen.contains(server), "{seen}");

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::jaeger::Jaeger;
-use super::place::Block;
+use super::place::{Block, random};
 
 /// A pod of the demo.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub(crate) struct Fleet {
     pub(crate) block: Block,
     pub(crate) folder: PathBuf,
     program: PathBuf,
+    /// What the join tokens of this demo begin with.
+    secret: u128,
     otlp: Option<String>,
     /// The Jaeger beside the demo, if there is one.
     pub(crate) jaeger: Option<Jaeger>,
@@ -64,7 +66,9 @@ pub(crate) struct Fleet {
     control_plane_grpc: Option<SocketAddr>,
     /// Where the control plane's admin listens.
     pub(crate) control_plane_admin: Option<SocketAddr>,
-    others: Vec<Child>,
+    services: Vec<Child>,
+    /// The sidecars, in the order of the pods.
+    sidecars: Vec<Child>,
     /// Where each sidecar's admin listens, by pod.
     pub(crate) admin: BTreeMap<&'static str, SocketAddr>,
 }
@@ -85,12 +89,14 @@ impl Fleet {
             block,
             folder: folder.to_owned(),
             program: std::env::current_exe().context("finding the weft program")?,
+            secret: random()?,
             otlp,
             jaeger: None,
             control_plane: None,
             control_plane_grpc: None,
             control_plane_admin: None,
-            others: Vec::new(),
+            services: Vec::new(),
+            sidecars: Vec::new(),
             admin: BTreeMap::new(),
         };
         fleet.write_tokens()?;
@@ -101,9 +107,10 @@ impl Fleet {
         for pod in &PODS {
             fleet.start_sidecar(pod)?;
         }
-        for pod in &PODS {
-            let ready = fleet.ready(&fleet.path(&format!("{}.ready", pod.name))).await;
-            let ready = ready.with_context(|| fleet.log_of(pod.name))?;
+        for (at, pod) in PODS.iter().enumerate() {
+            let file = fleet.path(&format!("{}.ready", pod.name));
+            let ready = ready(&mut fleet.sidecars[at], &file).await;
+            let ready = ready.map_err(|why| fleet.not_up(pod.name, &why))?;
             let admin = ready["admin"].as_str().unwrap_or_default();
             fleet.admin.insert(pod.name, admin.parse().context("the sidecar's admin address")?);
         }
@@ -119,18 +126,12 @@ impl Fleet {
         self.path("manifests")
     }
 
-    /// One join token a pod. The folder is the demo's own, so a token that says what it is for will do
-    /// where nobody else can read.
+    /// Writes the join tokens into files that nobody else can read.
     fn write_tokens(&self) -> anyhow::Result<()> {
-        use std::fmt::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
-        let mut text = String::new();
-        for pod in &PODS {
-            writeln!(text, "- token: {}\n  workload: shop/{}", self.token(pod), pod.name)?;
-        }
-        let observer = format!("demo-{}-observer", std::process::id());
-        writeln!(text, "- token: {observer}\n  serviceAccount: weft-system/observer\n  uses: 10000")?;
-        for (name, text) in [("join-tokens.yaml", text), (OBSERVER_TOKEN, observer)] {
+        for (name, text) in
+            [("join-tokens.yaml", tokens(self.secret)), (OBSERVER_TOKEN, observer(self.secret))]
+        {
             let mut file = std::fs::OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -154,14 +155,10 @@ impl Fleet {
         )
     }
 
-    fn token(&self, pod: &Pod) -> String {
-        format!("demo-{}-{}", std::process::id(), pod.name)
-    }
-
     /// Starts the control plane; after a kill, on the address it had.
     pub(crate) async fn start_control_plane(&mut self) -> anyhow::Result<()> {
-        let ready = self.path("control-plane.ready");
-        let _ = std::fs::remove_file(&ready);
+        let file = self.path("control-plane.ready");
+        let _ = std::fs::remove_file(&file);
         let listen = self.control_plane_grpc.unwrap_or(SocketAddr::from((self.block.ip(2), 0)));
         let mut command = self.command("control-plane", "control-plane")?;
         command
@@ -177,9 +174,10 @@ impl Fleet {
             .arg("--write-trust-anchors")
             .arg(self.path("trust-anchors.pem"))
             .arg("--ready-file")
-            .arg(&ready);
-        self.control_plane = Some(command.spawn().context("starting the control plane")?);
-        let told = self.ready(&ready).await.with_context(|| self.log_of("control-plane"))?;
+            .arg(&file);
+        let child = command.spawn().context("starting the control plane")?;
+        let told = ready(self.control_plane.insert(child), &file).await;
+        let told = told.map_err(|why| self.not_up("control-plane", &why))?;
         let grpc = told["grpc"].as_str().unwrap_or_default();
         self.control_plane_grpc = Some(grpc.parse().context("the control plane's address")?);
         self.control_plane_admin = told["admin"].as_str().and_then(|admin| admin.parse().ok());
@@ -202,7 +200,7 @@ impl Fleet {
         for (name, host, _, path) in pod.calls {
             command.args(["--call", &format!("{name}={}/{path}", self.block.at(*host))]);
         }
-        self.others.push(command.spawn().with_context(|| format!("starting the service of {}", pod.name))?);
+        self.services.push(command.spawn().with_context(|| format!("starting the service of {}", pod.name))?);
         Ok(())
     }
 
@@ -214,7 +212,7 @@ impl Fleet {
             .args(["--control-plane", &control_plane.to_string()])
             .arg("--trust-anchors")
             .arg(self.path("trust-anchors.pem"))
-            .args(["--join-token", &self.token(pod), "--workers", "1"])
+            .args(["--join-token", &token(self.secret, pod), "--workers", "1"])
             .args(["--admin", &SocketAddr::from((self.block.ip(pod.host), 0)).to_string()])
             .arg("--ready-file")
             .arg(self.path(&format!("{}.ready", pod.name)))
@@ -227,7 +225,7 @@ impl Fleet {
         if let Some(otlp) = &self.otlp {
             command.args(["--otlp", otlp]);
         }
-        self.others.push(command.spawn().with_context(|| format!("starting the sidecar of {}", pod.name))?);
+        self.sidecars.push(command.spawn().with_context(|| format!("starting the sidecar of {}", pod.name))?);
         Ok(())
     }
 
@@ -246,25 +244,11 @@ impl Fleet {
         Ok(command)
     }
 
-    /// Waits until a process has said that it is ready, and what it said.
-    async fn ready(&self, file: &Path) -> anyhow::Result<Value> {
-        let started = Instant::now();
-        while started.elapsed() < READY {
-            if let Ok(text) = std::fs::read_to_string(file)
-                && let Ok(value) = serde_json::from_str(&text)
-            {
-                return Ok(value);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        bail!("not ready within {} s", READY.as_secs())
-    }
-
-    fn log_of(&self, name: &str) -> String {
+    fn not_up(&self, name: &str, why: &anyhow::Error) -> anyhow::Error {
         let text = std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(5).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
-        format!("{name} said last:\n{}", tail.join("\n"))
+        anyhow::anyhow!("{name} {why}; it said last:\n{}", tail.join("\n"))
     }
 
     /// Where the application of a pod listens, past its sidecar.
@@ -280,14 +264,67 @@ impl Fleet {
 
     /// Ends every process, sidecars and services first, and waits for them.
     pub(crate) async fn stop(&mut self) {
-        for child in self.others.iter_mut().chain(self.control_plane.iter_mut()) {
+        let sidecars_first = self.sidecars.iter_mut().chain(&mut self.services);
+        let mut all: Vec<&mut Child> = sidecars_first.chain(&mut self.control_plane).collect();
+        for child in &mut all {
             let _ = child.start_kill();
         }
-        for child in self.others.iter_mut().chain(self.control_plane.iter_mut()) {
+        for child in all {
             let _ = child.wait().await;
         }
         if let Some(jaeger) = &mut self.jaeger {
             jaeger.stop().await;
         }
+    }
+}
+
+/// One join token a pod, and one for whoever looks, as the control plane reads them.
+fn tokens(secret: u128) -> String {
+    let pod = |pod: &Pod| format!("- token: {}\n  workload: shop/{}\n", token(secret, pod), pod.name);
+    let looks =
+        format!("- token: {}\n  serviceAccount: weft-system/observer\n  uses: 10000\n", observer(secret));
+    PODS.iter().map(pod).chain([looks]).collect()
+}
+
+/// What a person who looks joins with.
+fn observer(secret: u128) -> String {
+    format!("{secret:032x}-observer")
+}
+
+/// What a pod joins with.
+fn token(secret: u128, pod: &Pod) -> String {
+    format!("{secret:032x}-{}", pod.name)
+}
+
+/// Waits until a process has said that it is ready, and what it said.
+async fn ready(child: &mut Child, file: &Path) -> anyhow::Result<Value> {
+    let started = Instant::now();
+    while started.elapsed() < READY {
+        if let Ok(text) = std::fs::read_to_string(file)
+            && let Ok(value) = serde_json::from_str(&text)
+        {
+            return Ok(value);
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("ended ({status}) before it was ready");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("is not ready within {} s", READY.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_control_plane::tokens::Tokens;
+
+    use super::*;
+
+    #[test]
+    fn a_control_plane_takes_the_tokens_whatever_the_secret() {
+        let file = std::env::temp_dir().join(format!("weft-demo-tokens-{}", std::process::id()));
+        std::fs::write(&file, tokens(0)).unwrap();
+        let taken = Tokens::open(Some(&file), None).map(|_| ());
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(taken, Ok(()));
     }
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::place::Block;
+use super::place::{Block, random};
 use super::shop::get;
 
 /// A Jaeger that runs.
@@ -85,7 +85,7 @@ impl Jaeger {
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn follow(&self, door: SocketAddr) -> anyhow::Result<Told> {
-        let id = format!("{:032x}", unique());
+        let id = format!("{:032x}", random()?);
         let parent = HeaderValue::try_from(format!("00-{id}-{:016x}-01", 1))?;
         let headers = HeaderMap::from_iter([(HeaderName::from_static("traceparent"), parent)]);
         get(&format!("{door}/"), &headers).await?;
@@ -120,13 +120,6 @@ fn read(trace: &Value) -> (usize, BTreeSet<String>) {
         trace["processes"][process]["serviceName"].as_str().map(str::to_owned)
     };
     (spans.len(), spans.iter().filter(is_server).filter_map(service).collect())
-}
-
-/// A number that no other trace of this machine has.
-fn unique() -> u128 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    let random = || std::hash::RandomState::new().build_hasher().finish();
-    (u128::from(random()) << 64) | u128::from(random() | 1)
 }
 
 /// Jaeger's program: the one that was named, that of `PATH`, or the one that `cargo dev parts jaeger` built.

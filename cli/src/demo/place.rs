@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Port of every service and pod. Source: any port above 1023 needs no root.
 pub(crate) const PORT: u16 = 8080;
@@ -60,6 +61,16 @@ impl Block {
     pub(crate) fn fill(self, text: &str) -> String {
         text.replace("127.0.0.", &format!("127.{}.{}.", self.0, self.1))
     }
+}
+
+/// A number that nobody can guess.
+pub(crate) fn random() -> anyhow::Result<u128> {
+    let mut bytes = [0; 16];
+    let filled =
+        getrandom(&mut bytes, GetRandomFlags::empty()).context("asking the kernel for random bytes")?;
+    // Source: getrandom(2): up to 256 bytes come whole.
+    anyhow::ensure!(filled == bytes.len(), "the kernel gave {filled} random bytes");
+    Ok(u128::from_ne_bytes(bytes))
 }
 
 /// The manifests as a user would write them.

@@ -16,6 +16,7 @@ pub mod feed;
 pub mod injector;
 pub mod lease;
 pub mod pace;
+pub(crate) mod replicas;
 pub mod roll;
 pub mod root;
 pub mod source;

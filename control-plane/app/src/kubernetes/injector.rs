@@ -16,6 +16,7 @@ use weft_control_plane_core::inject::NamespaceFacts;
 
 use super::events::Events;
 use super::lease::Leading;
+use super::replicas::Others;
 use super::{Cluster, Observing, Shared};
 use crate::observe::front::Front;
 use crate::observe::replicas::Replicas;
@@ -46,7 +47,8 @@ pub fn start(
     let client = || cluster.client.clone();
     let Observing { hub, grpc, calls } = shared.looking.clone();
     let pods = Api::namespaced(client(), &cluster.namespace);
-    hub.beside(Replicas::new(pods, cluster.pod_name.clone(), grpc, calls));
+    let others = Others::new(pods, cluster.pod_name.clone());
+    hub.beside(Replicas::new(others, grpc, calls));
     let (front, following) = Front::start(hub, client());
     let running = webhook::start(Parts {
         listen,

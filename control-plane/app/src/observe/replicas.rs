@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -24,28 +22,23 @@ use weft_proto::v1::observe_client::ObserveClient;
 
 use super::hub::{Heard, Word};
 use super::service::MESSAGE_LIMIT;
+use crate::kubernetes::replicas::Others;
 
-/// What marks a replica. Source: the installation's labels.
-const LABELS: &str = "app.kubernetes.io/name=weft-control-plane";
 /// Time for the list of replicas, and for a connection with its handshake. Source: Weft's own; a cluster's
 /// own network.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Replicas that are asked. Source: Weft's own; an installation has two or three.
-const REPLICAS: usize = 16;
 
 /// The other replicas.
 pub struct Replicas {
-    api: Api<Pod>,
-    /// This replica's own pod.
-    own: String,
+    others: Others,
     port: u16,
     tls: Arc<ClientConfig>,
 }
 
 impl Replicas {
-    /// Those in the namespace of `api`, but the pod `own`, at the port of their gRPC services.
-    pub fn new(api: Api<Pod>, own: String, port: u16, tls: ClientConfig) -> Self {
-        Self { api, own, port, tls: Arc::new(tls) }
+    /// These, at the port of their gRPC services.
+    pub(crate) fn new(others: Others, port: u16, tls: ClientConfig) -> Self {
+        Self { others, port, tls: Arc::new(tls) }
     }
 
     /// Asks all of them in the background; gives their names.
@@ -72,24 +65,13 @@ impl Replicas {
     }
 
     async fn others(&self) -> Vec<(String, IpAddr)> {
-        let params = ListParams::default().labels(LABELS);
-        let listed = timeout(DEADLINE, self.api.list(&params)).await;
-        let pods = match listed {
-            Ok(Ok(pods)) => pods.items,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the other replicas cannot be listed; their sidecars are left out");
-                return Vec::new();
-            }
-            Err(_) => return Vec::new(),
+        let why = match timeout(DEADLINE, self.others.list()).await {
+            Ok(Ok(others)) => return others,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
         };
-        let other = |pod: Pod| {
-            let name = pod.metadata.name?;
-            let status = pod.status?;
-            let running = status.phase.as_deref() == Some("Running") && name != self.own;
-            let address = status.pod_ip.filter(|_| running)?.parse().ok()?;
-            Some((name, address))
-        };
-        pods.into_iter().filter_map(other).take(REPLICAS).collect()
+        tracing::warn!(why, "the other replicas cannot be listed; their sidecars are left out");
+        Vec::new()
     }
 }
 

@@ -39,6 +39,7 @@ use super::reports::Seen;
 use crate::kubernetes::counts::{Counts, Outcome};
 use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Leading, chance};
+use crate::kubernetes::replicas::Others;
 use crate::publish::Reader;
 use crate::status::Status;
 use crate::take::Reports;
@@ -132,7 +133,8 @@ impl Writer {
             return std::future::pending().await;
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
-        let mut peers = Peers::new(pods, self.settings.pod.clone(), self.settings.admin_port);
+        let others = Others::new(pods, self.settings.pod.clone());
+        let mut peers = Peers::new(others, self.settings.admin_port);
         loop {
             match Box::pin(self.term(&mut peers)).await {
                 Ok(()) => {}

@@ -10,48 +10,41 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::super::reach::Summary;
+use crate::kubernetes::replicas::Others;
 
-/// What marks a replica. Source: the installation's labels.
-const LABELS: &str = "app.kubernetes.io/name=weft-control-plane";
 /// Deadline of one answer. Source: Weft's own; it is made in memory.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Largest answer. Source: the summary's own bounds, times four.
 const ANSWER: usize = 2 * 1024 * 1024;
 /// How long an answer counts. Source: Weft's own; a replica that restarts is back before.
 const MEMORY: Duration = Duration::from_secs(60);
-/// Replicas that are asked. Source: Weft's own; an installation has two or three.
-const REPLICAS: usize = 16;
 
 /// The other replicas.
 pub(super) struct Peers {
-    api: Api<Pod>,
-    /// This replica's own pod.
-    own: String,
+    others: Others,
     port: u16,
     answers: BTreeMap<IpAddr, (Instant, Summary)>,
 }
 
 impl Peers {
-    pub(super) fn new(api: Api<Pod>, own: String, port: u16) -> Self {
-        Self { api, own, port, answers: BTreeMap::new() }
+    pub(super) fn new(others: Others, port: u16) -> Self {
+        Self { others, port, answers: BTreeMap::new() }
     }
 
     /// Asks all of them.
     pub(super) async fn ask(&mut self) -> Vec<Summary> {
-        let listed = self.api.list(&ListParams::default().labels(LABELS)).await;
+        let listed = self.others.list().await;
         let now = Instant::now();
         match listed {
-            Ok(pods) => {
-                let addresses: Vec<IpAddr> = pods.items.iter().filter_map(|pod| self.address(pod)).collect();
+            Ok(others) => {
+                let addresses: Vec<IpAddr> = others.into_iter().map(|(_, address)| address).collect();
                 self.answers.retain(|address, _| addresses.contains(address));
                 let port = self.port;
-                let asked = addresses.into_iter().take(REPLICAS).map(|address| async move {
+                let asked = addresses.into_iter().map(|address| async move {
                     let answer = tokio::time::timeout(DEADLINE, summary(SocketAddr::new(address, port)));
                     (address, answer.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
                 });
@@ -68,13 +61,6 @@ impl Peers {
         }
         self.answers.retain(|_, (at, _)| now.saturating_duration_since(*at) < MEMORY);
         self.answers.values().map(|(_, summary)| summary.clone()).collect()
-    }
-
-    fn address(&self, pod: &Pod) -> Option<IpAddr> {
-        let status = pod.status.as_ref()?;
-        let other = pod.metadata.name.as_deref() != Some(&self.own);
-        let running = status.phase.as_deref() == Some("Running");
-        status.pod_ip.as_ref().filter(|_| other && running)?.parse().ok()
     }
 }
 

@@ -10,9 +10,11 @@
 //! Invariant: the two buffers of a sheet are used again and again.
 
 mod digits;
+mod escape;
 pub mod fields;
 pub mod line;
 pub mod policy;
+mod time;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};

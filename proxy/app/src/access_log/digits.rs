@@ -23,11 +23,14 @@ pub(super) fn number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(text.get(at..).unwrap_or_default());
 }
 
-/// Writes the last `width` digits of a number, with zeros before it.
-pub(super) fn padded(out: &mut Vec<u8>, number: u64, width: u32) {
-    for place in (0..width).rev() {
-        out.push(b'0' + (number / 10u64.pow(place) % 10) as u8);
+/// Writes the last `WIDTH` digits of a number, with zeros before it.
+pub(super) fn padded<const WIDTH: usize>(out: &mut Vec<u8>, mut number: u64) {
+    let mut text = [0; WIDTH];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
+    out.extend_from_slice(&text);
 }
 
 /// Writes an address and a port, as they are usually written.
@@ -63,8 +66,8 @@ mod tests {
         for n in [0, 1, 9, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX] {
             assert_eq!(text(|out| number(out, n)), n.to_string());
         }
-        assert_eq!(text(|out| padded(out, 7, 3)), "007");
-        assert_eq!(text(|out| padded(out, 123_456, 6)), "123456");
+        assert_eq!(text(|out| padded::<3>(out, 7)), "007");
+        assert_eq!(text(|out| padded::<6>(out, 123_456)), "123456");
     }
 
     #[test]

@@ -15,68 +15,80 @@ pub struct Field {
     pub meaning: &'static str,
     /// When it is absent; empty: never.
     pub absent: &'static str,
+    /// How it begins within a line: by its name, and by that in the Elastic Common Schema.
+    begins: [&'static str; 2],
 }
 
 impl Field {
-    /// Its name in the schema asked for.
-    pub(super) fn name(&self, ecs: bool) -> &'static str {
-        if ecs { self.ecs } else { self.weft }
+    /// Its beginning in the schema asked for: comma, name, colon.
+    pub(super) fn begin(&self, ecs: bool) -> &'static str {
+        let [weft, other] = self.begins;
+        if ecs { other } else { weft }
     }
 }
 
-const fn field(weft: &'static str, ecs: &'static str, meaning: &'static str, absent: &'static str) -> Field {
-    Field { weft, ecs, meaning, absent }
+/// A field: its two names, what it holds, when it is absent.
+macro_rules! field {
+    ($weft:literal, $ecs:literal, $meaning:expr, $absent:expr $(,)?) => {
+        Field {
+            weft: $weft,
+            ecs: $ecs,
+            meaning: $meaning,
+            absent: $absent,
+            begins: [concat!(",\"", $weft, "\":"), concat!(",\"", $ecs, "\":")],
+        }
+    };
 }
 
 pub(super) const TIME: Field =
-    field("time", "@timestamp", "end of the request, RFC 3339, UTC, microseconds", "");
-pub(super) const KIND: Field = field("kind", "weft.kind", "`request` or `connection`", "");
-pub(super) const REQUEST_ID: Field = field(
+    field!("time", "@timestamp", "end of the request, RFC 3339, UTC, microseconds", "");
+pub(super) const KIND: Field = field!("kind", "weft.kind", "`request` or `connection`", "");
+pub(super) const REQUEST_ID: Field = field!(
     "request.id",
     "http.request.id",
     "name of the request: the caller's x-request-id, else the sidecar's own; `weft explain --request` takes it",
     "",
 );
 pub(super) const DIRECTION: Field =
-    field("direction", "network.direction", "`inbound` or `outbound`, seen from the pod", "");
-pub(super) const PROTOCOL: Field = field("protocol", "network.protocol", "`http`, `grpc`, `tls`, `tcp`", "");
+    field!("direction", "network.direction", "`inbound` or `outbound`, seen from the pod", "");
+pub(super) const PROTOCOL: Field = field!("protocol", "network.protocol", "`http`, `grpc`, `tls`, `tcp`", "");
 const NO_HEAD: &str = "a connection, or an unreadable head";
 pub(super) const HTTP_VERSION: Field =
-    field("http.version", "http.version", "version the caller spoke: `1.0`, `1.1`, `2`", NO_HEAD);
+    field!("http.version", "http.version", "version the caller spoke: `1.0`, `1.1`, `2`", NO_HEAD);
 pub(super) const HTTP_METHOD: Field =
-    field("http.method", "http.request.method", "method of the request", NO_HEAD);
+    field!("http.method", "http.request.method", "method of the request", NO_HEAD);
 pub(super) const HTTP_PATH: Field =
-    field("http.path", "url.path", "path of the request as it came, without query", NO_HEAD);
-pub(super) const HTTP_QUERY: Field = field(
+    field!("http.path", "url.path", "path of the request as it came, without query", NO_HEAD);
+pub(super) const HTTP_QUERY: Field = field!(
     "http.query",
     "url.query",
     "the query, the value of each parameter that is not allowed replaced by `*`",
     "no parameter is allowed, or there is no query",
 );
 pub(super) const HTTP_HOST: Field =
-    field("http.host", "url.domain", "host asked for, with the port if it was given", NO_HEAD);
+    field!("http.host", "url.domain", "host asked for, with the port if it was given", NO_HEAD);
 pub(super) const HTTP_STATUS: Field =
-    field("http.status", "http.response.status_code", "status sent downstream", "none was sent");
+    field!("http.status", "http.response.status_code", "status sent downstream", "none was sent");
 pub(super) const GRPC_STATUS: Field =
-    field("grpc.status", "weft.grpc.status", "gRPC status sent downstream", "not gRPC, or none was sent");
+    field!("grpc.status", "weft.grpc.status", "gRPC status sent downstream", "not gRPC, or none was sent");
 const OWN_ANSWER: &str = "the upstream's own answer";
 pub(super) const REASON: Field =
-    field("reason", "event.reason", "the sidecar's own [reason](reasons.md)", OWN_ANSWER);
-pub(super) const BLAME: Field = field(
+    field!("reason", "event.reason", "the sidecar's own [reason](reasons.md)", OWN_ANSWER);
+pub(super) const BLAME: Field = field!(
     "blame",
     "weft.blame",
     "who has to look: `downstream`, `upstream`, `policy`, `config`, `us`",
     OWN_ANSWER,
 );
 pub(super) const FLAGS: Field =
-    field("flags", "weft.flags", "Envoy's letters for the reason; `-` where it has none", OWN_ANSWER);
-pub(super) const POLICY: Field = field(
+    field!("flags", "weft.flags", "Envoy's letters for the reason; `-` where it has none", OWN_ANSWER);
+pub(super) const POLICY: Field = field!(
     "policy",
     "rule.name",
     "what decided: `namespace/policy#rule`; without a rule the Allow policies of which none allows, the policy that has not arrived, the TlsPolicy or `mesh/name` that demands mTLS",
     "none did",
 );
-pub(super) const PROBE: Field = field(
+pub(super) const PROBE: Field = field!(
     "probe",
     "weft.probe",
     "the kubelet's probe that it is: `http`, `https`, `grpc`, `tcp`",
@@ -84,70 +96,70 @@ pub(super) const PROBE: Field = field(
 );
 const UNKNOWN: &str = "not known";
 pub(super) const SRC_ADDRESS: Field =
-    field("src.address", "source", "address and port of the caller", UNKNOWN);
+    field!("src.address", "source", "address and port of the caller", UNKNOWN);
 pub(super) const SRC_WORKLOAD: Field =
-    field("src.workload", "weft.source.workload", "workload that called", UNKNOWN);
+    field!("src.workload", "weft.source.workload", "workload that called", UNKNOWN);
 pub(super) const SRC_NAMESPACE: Field =
-    field("src.namespace", "weft.source.namespace", "its namespace", UNKNOWN);
+    field!("src.namespace", "weft.source.namespace", "its namespace", UNKNOWN);
 pub(super) const SRC_IDENTITY: Field =
-    field("src.identity", "weft.source.identity", "identity that it proved", "none was proved");
+    field!("src.identity", "weft.source.identity", "identity that it proved", "none was proved");
 pub(super) const DST_ADDRESS: Field =
-    field("dst.address", "destination", "address and port that the caller wanted", UNKNOWN);
+    field!("dst.address", "destination", "address and port that the caller wanted", UNKNOWN);
 pub(super) const DST_ENDPOINT: Field =
-    field("dst.endpoint", "weft.endpoint", "address and port that the last attempt went to", "no attempt");
-pub(super) const DST_SERVICE: Field = field(
+    field!("dst.endpoint", "weft.endpoint", "address and port that the last attempt went to", "no attempt");
+pub(super) const DST_SERVICE: Field = field!(
     "dst.service",
     "service.target.name",
     "service port that was called, `namespace/service:port`",
     UNKNOWN,
 );
 pub(super) const DST_WORKLOAD: Field =
-    field("dst.workload", "weft.destination.workload", "workload that was called", UNKNOWN);
+    field!("dst.workload", "weft.destination.workload", "workload that was called", UNKNOWN);
 pub(super) const DST_NAMESPACE: Field =
-    field("dst.namespace", "weft.destination.namespace", "its namespace", UNKNOWN);
+    field!("dst.namespace", "weft.destination.namespace", "its namespace", UNKNOWN);
 pub(super) const DST_IDENTITY: Field =
-    field("dst.identity", "weft.destination.identity", "its identity", "it has none");
+    field!("dst.identity", "weft.destination.identity", "its identity", "it has none");
 pub(super) const SECURITY: Field =
-    field("security", "weft.security", "the hop between the sidecars: `mutual_tls`, `none`, `unknown`", "");
+    field!("security", "weft.security", "the hop between the sidecars: `mutual_tls`, `none`, `unknown`", "");
 const UNDECIDED: &str = "not decided";
-pub(super) const ROUTE: Field = field(
+pub(super) const ROUTE: Field = field!(
     "route",
     "weft.route",
     "route taken, `namespace/name`; `default` where none is attached",
     UNDECIDED,
 );
-pub(super) const RULE: Field = field("rule", "weft.rule", "rule of the route", UNDECIDED);
+pub(super) const RULE: Field = field!("rule", "weft.rule", "rule of the route", UNDECIDED);
 pub(super) const BACKEND: Field =
-    field("backend", "weft.backend", "backend chosen, `namespace/service:port`", UNDECIDED);
-pub(super) const ATTEMPTS: Field = field("attempts", "weft.attempts", "attempts made", "none");
+    field!("backend", "weft.backend", "backend chosen, `namespace/service:port`", UNDECIDED);
+pub(super) const ATTEMPTS: Field = field!("attempts", "weft.attempts", "attempts made", "none");
 pub(super) const BYTES_UP: Field =
-    field("bytes.up", "source.bytes", "bytes of body towards the upstream", "");
+    field!("bytes.up", "source.bytes", "bytes of body towards the upstream", "");
 pub(super) const BYTES_DOWN: Field =
-    field("bytes.down", "destination.bytes", "bytes of body towards the downstream", "");
-pub(super) const DURATION: Field = field(
+    field!("bytes.down", "destination.bytes", "bytes of body towards the downstream", "");
+pub(super) const DURATION: Field = field!(
     "duration_ms",
     "event.duration",
     "start to end, milliseconds (nanoseconds in the Elastic Common Schema)",
     "",
 );
 pub(super) const FIRST_BYTE: Field =
-    field("first_byte_ms", "weft.first_byte_ms", "start to the first byte of the answer", "no answer");
-pub(super) const UPSTREAM: Field = field(
+    field!("first_byte_ms", "weft.first_byte_ms", "start to the first byte of the answer", "no answer");
+pub(super) const UPSTREAM: Field = field!(
     "upstream_ms",
     "weft.upstream_ms",
     "from the last attempt's start, its connect included, to the first byte of the answer",
     "no answer from upstream",
 );
-pub(super) const OWN: Field = field(
+pub(super) const OWN: Field = field!(
     "own_ms",
     "weft.own_ms",
     "from the start to the last attempt's: deciding, waiting for configuration, attempts that failed",
     "no attempt",
 );
 const NOT_KEPT: &str = "the trace is not kept";
-pub(super) const TRACE_ID: Field = field("trace.id", "trace.id", "trace of the request", NOT_KEPT);
-pub(super) const SPAN_ID: Field = field("span.id", "span.id", "its span", NOT_KEPT);
-pub(super) const HEADER: Field = field(
+pub(super) const TRACE_ID: Field = field!("trace.id", "trace.id", "trace of the request", NOT_KEPT);
+pub(super) const SPAN_ID: Field = field!("span.id", "span.id", "its span", NOT_KEPT);
+pub(super) const HEADER: Field = field!(
     "header.NAME",
     "labels.NAME",
     "a header field of the request that a TelemetryPolicy names, under the name that it gives",
@@ -204,7 +216,7 @@ pub const ALL: [&Field; 41] = [
 pub fn page() -> String {
     use std::fmt::Write as _;
     let mut page = String::from(include_str!("page.md"));
-    for Field { weft, ecs, meaning, absent } in ALL {
+    for Field { weft, ecs, meaning, absent, .. } in ALL {
         let ecs = match *ecs {
             "source" | "destination" => format!("`{ecs}.ip`, `{ecs}.port`"),
             name => format!("`{name}`"),

@@ -127,6 +127,7 @@ pub struct Edge {
     other: AtomicU64,
     shapes: OnceLock<Box<Shapes>>,
     exemplars: OnceLock<Box<Exemplars>>,
+    lines: [OnceLock<Box<[u8]>>; 2],
     pub(super) bytes_up: AtomicU64,
     pub(super) bytes_down: AtomicU64,
     pub(super) retries: AtomicU64,
@@ -149,6 +150,7 @@ impl Edge {
             other: AtomicU64::new(0),
             shapes: OnceLock::new(),
             exemplars: OnceLock::new(),
+            lines: Default::default(),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -161,6 +163,14 @@ impl Edge {
     #[must_use]
     pub fn labels(&self) -> &EdgeLabels {
         &self.labels
+    }
+
+    /// What every line of the access log about this edge has in common, in the one schema or the `other`; written
+    /// with `write` when it is first asked for.
+    pub fn in_common(&self, other: bool, write: impl FnOnce() -> Vec<u8>) -> &[u8] {
+        let [one, another] = &self.lines;
+        let line = if other { another } else { one };
+        line.get_or_init(|| write().into_boxed_slice())
     }
 
     /// Counts one request that ended.

@@ -110,11 +110,19 @@ fn main() -> ExitCode {
     match run(Cli::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // What went wrong and why, in one line; a backtrace would hide it.
-            let _ = writeln!(std::io::stderr(), "weft: {error:#}");
+            // A backtrace would hide it.
+            let _ = writeln!(std::io::stderr(), "weft: {}", whole(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What went wrong and why, in one line. Some errors say their cause themselves: that is not said again.
+fn whole(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {
@@ -137,5 +145,17 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::ControlPlane(args) => weft_control_plane::run(*args),
         Verb::DemoService(args) => demo::serve(args),
         Verb::DemoGet(args) => demo::fetch(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let refused = std::io::Error::other("10.0.0.7:15010: refused");
+        let error = anyhow::Error::new(refused).context("transport error: 10.0.0.7:15010: refused");
+        assert_eq!(whole(&error.context("no answer")), "no answer: transport error: 10.0.0.7:15010: refused");
     }
 }

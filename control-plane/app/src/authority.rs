@@ -37,7 +37,7 @@ use crate::clock::unix_now;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A file of the state directory.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] std::io::Error),
     /// The library refused a key, a name or a certificate.
     #[error("certificate: {0}")]

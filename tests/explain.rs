@@ -32,15 +32,12 @@ spec:
   rules: [{name: closed, to: [{paths: [/vault]}]}]
 ";
 
-const OBSERVER: &str = "spiffe://cluster.local/ns/test/sa/observer";
-
 fn plan(app: &App) -> Plan {
     mesh!()
         .service("web", 8080, Some("http"))
         .pod(Pod::named("web-0").serves(8080, app.address))
         .pod(Pod::named("client-0").calls("web:8080"))
-        .pod(Pod::named("observer-0").not_started())
-        .control_plane("--observer", OBSERVER)
+        .observer()
         .manifest("rules.yaml", RULES)
 }
 

@@ -25,8 +25,6 @@ spec:
   rules: [{name: closed, to: [{paths: [/vault]}]}]
 ";
 
-const OBSERVER: &str = "spiffe://cluster.local/ns/test/sa/observer";
-
 /// Statuses as their paths say.
 async fn app() -> App {
     App::http(|request| async move {
@@ -42,8 +40,7 @@ fn plan(app: &App) -> Plan {
         .service("web", 8080, Some("http"))
         .pod(Pod::named("web-0").serves(8080, app.address))
         .pod(Pod::named("client-0").calls("web:8080"))
-        .pod(Pod::named("observer-0").not_started())
-        .control_plane("--observer", OBSERVER)
+        .observer()
         .manifest("deny.yaml", DENY)
 }
 

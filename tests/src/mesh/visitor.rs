@@ -8,8 +8,8 @@ use weft_proto::v1::finding::Found;
 use weft_proto::v1::observe_client::ObserveClient;
 use weft_proxy::visit::{JoinToken, Pass, Visit};
 
-use super::Mesh;
 use super::look::in_time;
+use super::{Mesh, Plan, Pod};
 
 /// A visitor.
 #[derive(Debug, Clone)]
@@ -21,6 +21,15 @@ pub struct Visitor {
 /// An answer that comes bit by bit.
 #[derive(Debug)]
 pub struct Findings(Box<tonic::Streaming<v1::Finding>>);
+
+impl Plan {
+    /// Adds `observer-0`: it runs nowhere, and its identity may look at the mesh.
+    #[must_use]
+    pub fn observer(self) -> Self {
+        let identity = "spiffe://cluster.local/ns/test/sa/observer";
+        self.pod(Pod::named("observer-0").not_started()).control_plane("--observer", identity)
+    }
+}
 
 impl Mesh {
     /// Visits the control plane with the identity of a pod of this mesh.

@@ -7,10 +7,13 @@
 
 use std::net::SocketAddr;
 
-use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 use weft_proxy_core::Reason;
+
+use crate::record::id::X_REQUEST_ID;
+use crate::trace::context::TRACEPARENT;
 
 /// Makes the request fit HTTP/1.1. A request of HTTP/1.0 may come without Host: then `destination` is it.
 ///
@@ -46,7 +49,13 @@ pub(crate) fn to_http1<B>(
 /// [`Reason::MalformedHost`] when there is no authority.
 pub(crate) fn to_http2<B>(request: &mut Request<B>) -> Result<(), Reason> {
     *request.version_mut() = Version::HTTP_2;
-    let host = request.headers_mut().remove(HOST);
+    let headers = request.headers_mut();
+    for name in UNSHARED {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
+    let host = headers.remove(HOST);
     if request.uri().scheme().is_some() && request.uri().authority().is_some() {
         return Ok(());
     }
@@ -62,6 +71,10 @@ pub(crate) fn to_http2<B>(request: &mut Request<B>) -> Result<(), Reason> {
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Reason::MalformedHost)?;
     Ok(())
 }
+
+/// Fields whose value no two requests share. In HPACK's tables they only push out what requests do share, and each is
+/// compared with all of those before it, so they are sent as literals that are never indexed (RFC 7541, section 6.2.3).
+const UNSHARED: [HeaderName; 2] = [X_REQUEST_ID, TRACEPARENT];
 
 fn origin_form(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -101,6 +114,17 @@ mod tests {
         assert_eq!(request.uri().to_string(), "/a%2Fb?q=1");
         assert_eq!(request.headers()[HOST], "shop:80");
         assert_eq!(request.headers()[COOKIE], "a=1; b=2");
+    }
+
+    #[test]
+    fn what_no_two_requests_share_stays_out_of_http2s_tables() {
+        let mut request = request("http://shop/x", Version::HTTP_2, None);
+        for name in ["x-request-id", "traceparent", "user-agent"] {
+            request.headers_mut().insert(name, HeaderValue::from_static("7"));
+        }
+        to_http2(&mut request).unwrap();
+        let indexed = |name: &str| !request.headers()[name].is_sensitive();
+        assert_eq!(["x-request-id", "traceparent", "user-agent"].map(indexed), [false, false, true]);
     }
 
     #[test]

@@ -160,10 +160,7 @@ impl Record {
             && !entry.id.is_given()
             && (entry.trace.is_some() || self.desk.sheet.takes_all())
         {
-            let mut value = entry.id.value();
-            // No two requests share it: in the tables of HPACK it would only push out what they do share.
-            value.set_sensitive(true);
-            headers.insert(X_REQUEST_ID, value);
+            headers.insert(X_REQUEST_ID, entry.id.value());
         }
     }
 

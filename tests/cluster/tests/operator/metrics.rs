@@ -1,7 +1,8 @@
 //! What a control plane in a cluster counts, and the autoscalers that use what sidecars count.
 
+use anyhow::Context as _;
 use weft_cluster::mesh::NAMESPACE;
-use weft_cluster::scenario::App;
+use weft_cluster::scenario::{App, Mesh};
 
 /// The reference, which is made from the code.
 const REFERENCE: &str = include_str!("../../../../docs/metrics.md");
@@ -22,14 +23,54 @@ fn described() -> Vec<(String, String)> {
     .collect()
 }
 
+/// A route to a service that does not exist: its status says so, and an event does.
+const NOWHERE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: nowhere}
+spec:
+  parentRefs: [{group: '', kind: Service, name: server}]
+  rules: [{backendRefs: [{name: nobody, port: 80}]}]
+";
+
+/// What a control plane's pod shows a scraper.
+fn page(mesh: &Mesh, pod: &str) -> anyhow::Result<String> {
+    let told = mesh.forwarded(NAMESPACE, pod, 15014, "/metrics")?;
+    told["body"].as_str().map(str::to_owned).with_context(|| told.to_string())
+}
+
+#[test]
+fn a_kind_that_the_control_plane_may_not_watch_is_counted() {
+    let Some((mesh, _turn)) = super::installed(&[]) else { return };
+    let without = r#"[{"op": "replace", "path": "/rules/3/resources",
+        "value": ["authorizationpolicies", "trafficpolicies", "tlspolicies", "meshes"]}]"#;
+    let role = ["patch", "clusterrole", "weft-control-plane-watch", "--type=json", "--patch", without];
+    mesh.cluster.kubectl(&role).unwrap();
+    let ours = ["--namespace", NAMESPACE, "--selector=app.kubernetes.io/name=weft-control-plane"];
+    mesh.cluster.kubectl(&[&["delete", "pods"], &ours[..]].concat()).unwrap();
+    let counted = mesh.cluster.wait_until(NAMESPACE, "the refusal to be counted", || {
+        let pods = mesh.cluster.kubectl(&[&["get", "pods", "--output=name"], &ours[..]].concat())?;
+        let page = page(mesh, pods.lines().next().context("no replica")?)?;
+        let refused = |line: &&str| line.starts_with("weft_control_plane_watch_failures_total{");
+        Ok(page.lines().find(refused).map(str::to_owned))
+    });
+    let counted = counted.unwrap();
+    assert!(counted.contains(r#"kind="TelemetryPolicy""#) && counted.contains("Forbidden"), "{counted}");
+}
+
 #[test]
 fn a_control_plane_in_a_cluster_shows_every_family_of_the_reference() {
     let Some((mesh, _turn)) = super::installed(&[]) else { return };
     let space = mesh.meshed("counted").unwrap();
     space.run(&[App::new("server")]).unwrap();
-    let leader = mesh.leader().unwrap().unwrap();
-    let told = mesh.forwarded(NAMESPACE, &format!("pod/{leader}"), 15014, "/metrics").unwrap();
-    let page = told["body"].as_str().unwrap_or_else(|| panic!("{told}"));
+    space.apply(NOWHERE).unwrap();
+    let both = ["weft_control_plane_status_writes_total{", "weft_control_plane_events_total{"];
+    let page = mesh.cluster.wait_until(NAMESPACE, "a status and an event to be written and counted", || {
+        let leader = mesh.leader()?.context("nobody leads")?;
+        let page = page(mesh, &format!("pod/{leader}"))?;
+        Ok(both.iter().all(|name| page.contains(name)).then_some(page))
+    });
+    let page = page.unwrap();
     let described = described();
     assert!(described.len() > 40, "{described:?}");
     // What only shows once something failed or ended may not have happened here.

@@ -1,6 +1,7 @@
 //! From a cluster that has never heard of Weft to one where it works, and on to a newer installation.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -229,6 +230,16 @@ fn applying_again_changes_nothing_and_an_upgrade_keeps_what_was_chosen() {
     assert_eq!(field(&webhook, "webhooks.0.timeoutSeconds"), &json!(7));
     mesh.settle().unwrap();
     let space = mesh.meshed("upgraded").unwrap();
+    // A control plane that ran before takes them when the kubelet brings the new ConfigMap, about once a minute.
+    let patience = Duration::from_secs(300);
+    mesh.cluster
+        .wait_for(NAMESPACE, "the injector to take what was chosen", patience, || {
+            let pod =
+                space.kubectl(&["run", "probe", "--image=none", "--dry-run=server", "--output=json"])?;
+            let pod: Value = serde_json::from_str(&pod)?;
+            Ok((field(&pod, "spec.initContainers.1.resources.requests.cpu") == "15m").then_some(()))
+        })
+        .unwrap();
     space.run(&[App::new("server")]).unwrap();
     let pods = space.pods("app=server").unwrap();
     assert_eq!(field(&pods[0], "spec.initContainers.1.resources.requests.cpu"), "15m");

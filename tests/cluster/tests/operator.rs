@@ -78,7 +78,8 @@ fn swept(mesh: &Mesh) -> Vec<String> {
     let left = spaces.lines().filter(|name| !system.contains(name) && !name.starts_with("namespace/kube-"));
     let left: Vec<String> = left.map(str::to_owned).collect();
     if !left.is_empty() {
-        mesh.cluster.kubectl(&words(&["delete", "--wait=false"], &left)).unwrap();
+        // One that was on its way out may be gone by now.
+        mesh.cluster.kubectl(&words(&["delete", "--wait=false", "--ignore-not-found"], &left)).unwrap();
     }
     left
 }

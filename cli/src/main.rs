@@ -22,6 +22,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use weft_proxy::dial::chain;
 use weft_proxy::init::{self, InitArgs};
 use weft_proxy::settings::RunArgs;
 
@@ -110,19 +111,11 @@ fn main() -> ExitCode {
     match run(Cli::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A backtrace would hide it.
-            let _ = writeln!(std::io::stderr(), "weft: {}", whole(&error));
+            // What went wrong and why, in one line; a backtrace would hide it.
+            let _ = writeln!(std::io::stderr(), "weft: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// What went wrong and why, in one line. Some errors say their cause themselves: that is not said again.
-fn whole(error: &anyhow::Error) -> String {
-    error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
-        cause if text.contains(&cause) => text,
-        cause => format!("{text}: {cause}"),
-    })
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {
@@ -156,6 +149,9 @@ mod tests {
     fn no_cause_is_told_twice() {
         let refused = std::io::Error::other("10.0.0.7:15010: refused");
         let error = anyhow::Error::new(refused).context("transport error: 10.0.0.7:15010: refused");
-        assert_eq!(whole(&error.context("no answer")), "no answer: transport error: 10.0.0.7:15010: refused");
+        assert_eq!(
+            chain(error.context("no answer").as_ref()),
+            "no answer: transport error: 10.0.0.7:15010: refused"
+        );
     }
 }

@@ -262,8 +262,10 @@ impl ResolvesClientCert for Shown {
     }
 }
 
-/// An error with all its causes in one line: the outer ones of tonic say nothing by themselves.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+/// An error with all its causes in one line: the outer ones of tonic say nothing by themselves. Some errors say
+/// their cause themselves: that is not said again.
+#[must_use]
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     for cause in causes(error).skip(1) {
         let cause = cause.to_string();
